@@ -1,0 +1,241 @@
+#include "core/enforce.h"
+
+#include <algorithm>
+
+#include "core/zone/shard_lock.h"
+
+namespace sg {
+namespace {
+
+Status from_departure(Departure why) noexcept {
+    switch (why) {
+        case Departure::ended:
+            return Status::ended;
+        case Departure::regenerated:
+            return Status::regenerated;
+        case Departure::expired_idle:
+            return Status::expired_idle;
+        case Departure::expired_absolute:
+            return Status::expired_absolute;
+    }
+    return Status::absent;
+}
+
+Outcome refused(Status status, const Token& token) noexcept {
+    Outcome outcome;
+    outcome.status = status;
+    outcome.token = token;
+    return outcome;
+}
+
+Outcome needs_buffer(std::size_t bytes) noexcept {
+    Outcome outcome;
+    outcome.step = Outcome::Step::needs_buffer;
+    outcome.needed_bytes = bytes;
+    return outcome;
+}
+
+// The handle is not in the zone, or under another secret: only now the tag is worth computing, so
+// that a forged or guessed token never reaches a store.
+Outcome not_in_zone(const Realm& realm, const Token& token, bool handle_known,
+                    TimeMs now) noexcept {
+    switch (realm.keys->check(token)) {
+        case TokenCheck::forged:
+            return refused(Status::forged, token);
+        case TokenCheck::unknown_key:
+            return refused(Status::unknown_key, token);
+        case TokenCheck::genuine:
+            break;
+    }
+    if (const auto why = realm.table->find_tombstone(token.handle, now)) {
+        return refused(from_departure(*why), token);
+    }
+    if (realm.has_store && !handle_known) {
+        Outcome outcome;
+        outcome.step = Outcome::Step::needs_store;
+        outcome.token = token;
+        return outcome;
+    }
+    return refused(Status::absent, token);
+}
+
+// Fills `session` from a snapshot. A record this build cannot read is *unknown*, never *absent*.
+Status read_session(const Realm& realm, const SessionView& view, ByteView bytes, TimeMs now,
+                    Session& session) noexcept {
+    const auto record = decode_record(bytes);
+    if (!record) {
+        return Status::store_unavailable;
+    }
+    session.slot = view;
+    session.record = *record;
+    session.ages = {.created = record->created, .last_seen = view.last_seen};
+    session.timeouts =
+        effective_timeouts(realm.timeouts, record->idle_limit_s, record->absolute_limit_s);
+    switch (check_expiry(session.ages, session.timeouts, now)) {
+        case Expiry::idle:
+            return Status::expired_idle;
+        case Expiry::absolute:
+            return Status::expired_absolute;
+        case Expiry::alive:
+            break;
+    }
+    return Status::valid;
+}
+
+// The old handle of a regenerated session: good for a few seconds while its newest successor lives,
+// with what both may do. `rest` is the buffer behind the old record.
+Outcome through_successor(const Realm& realm, const Token& token, const Session& old, TimeMs now,
+                          ByteSpan rest) noexcept {
+    SessionView next = old.slot;
+    Session newest;
+    for (int hops = 0; next.superseded_until != 0; ++hops) {
+        if (hops == kMaxSuccessors || now >= next.superseded_until) {
+            return refused(Status::regenerated, token);
+        }
+        const Handle handle = next.successor;
+        const FindResult found = look_up(*realm.table, handle, next, rest);
+        if (found == FindResult::too_small) {
+            return needs_buffer(2 * (old.slot.record_size + next.record_size) +
+                                kTypicalRecordBytes);
+        }
+        if (found != FindResult::found) {
+            return refused(Status::ended, token);
+        }
+    }
+    const Status status = read_session(realm, next, rest.first(next.record_size), now, newest);
+    if (status != Status::valid) {
+        return refused(status, token);
+    }
+    const ByteSpan roles = rest.subspan(next.record_size);
+    if (roles.size() < old.record.roles.size()) {
+        return needs_buffer(2 * (old.slot.record_size + next.record_size) + kTypicalRecordBytes);
+    }
+    Outcome outcome;
+    outcome.status = Status::valid;
+    outcome.token = token;
+    outcome.session = old;
+    outcome.session.restricted = true;
+    outcome.session.ages = newest.ages;
+    outcome.session.timeouts = newest.timeouts;
+    outcome.session.record.level = std::min(old.record.level, newest.record.level);
+    char* const text = reinterpret_cast<char*>(roles.data());
+    outcome.session.record.roles = {
+        text, intersect_roles(old.record.roles, newest.record.roles, {text, roles.size()})};
+    return outcome;
+}
+
+Outcome judge(const Realm& realm, const Token& token, TimeMs now, ByteSpan buffer) noexcept {
+    SessionView view;
+    switch (look_up(*realm.table, token.handle, view, buffer)) {
+        case FindResult::found:
+            break;
+        case FindResult::too_small:
+            return needs_buffer(view.record_size);
+        case FindResult::absent:
+            return not_in_zone(realm, token, false, now);
+        case FindResult::busy:
+            return refused(Status::store_unavailable, token);
+    }
+    if (!same_token(view.token, token)) {
+        return not_in_zone(realm, token, true, now);
+    }
+    Outcome outcome;
+    outcome.token = token;
+    const ByteView record = buffer.first(view.record_size);
+    if (view.superseded_until == 0) {
+        outcome.status = read_session(realm, view, record, now, outcome.session);
+        return outcome;
+    }
+    // Its own idle clock stopped when it was replaced; what counts is the successor's.
+    const Status own = read_session(realm, view, record, now, outcome.session);
+    if (own == Status::store_unavailable) {
+        return refused(own, token);
+    }
+    return through_successor(realm, token, outcome.session, now, buffer.subspan(view.record_size));
+}
+
+// Two valid candidates: the same session twice, or an old handle beside its successor, are fine.
+bool same_session(const Outcome& a, const Outcome& b) noexcept {
+    return a.token.handle == b.token.handle;
+}
+
+bool succeeds(const Outcome& newer, const Outcome& older) noexcept {
+    return older.session.restricted && !newer.session.restricted &&
+           older.session.slot.successor == newer.token.handle;
+}
+
+// Folds the decision about one more candidate into the decision so far.
+Outcome choose(const Outcome& sofar, const Outcome& next) noexcept {
+    const bool sofar_valid = sofar.status == Status::valid;
+    const bool next_valid = next.status == Status::valid;
+    if (sofar_valid && next_valid) {
+        if (same_session(sofar, next) || succeeds(sofar, next)) {
+            return sofar;
+        }
+        return succeeds(next, sofar) ? next : refused(Status::ambiguous, next.token);
+    }
+    if (sofar.status == Status::ambiguous || sofar_valid) {
+        return sofar;
+    }
+    if (next_valid) {
+        return next;
+    }
+    // At most one store look-up a request; the first candidate that needs it gets it.
+    if (sofar.step == Outcome::Step::needs_store) {
+        return sofar;
+    }
+    if (next.step == Outcome::Step::needs_store) {
+        return next;
+    }
+    return more_telling(sofar.status, next.status) == sofar.status ? sofar : next;
+}
+
+}  // namespace
+
+FindResult look_up(const Table& table, const Handle& handle, SessionView& view,
+                   ByteSpan record) noexcept {
+    const FindResult result = table.find(handle, view, record);
+    if (result != FindResult::busy) {
+        return result;
+    }
+    LockedShard shard = table.lock(handle);
+    return table.find_locked(shard, handle, view, record);
+}
+
+Outcome begin(const Realm& realm, const Candidates& candidates, TimeMs now,
+              ByteSpan buffer) noexcept {
+    Outcome outcome;
+    const std::size_t share = candidates.count > 0 ? buffer.size() / candidates.count : 0;
+    for (std::size_t i = 0; i < candidates.count; ++i) {
+        const auto token = parse_token(candidates.values[i]);
+        const Outcome next = token ? judge(realm, *token, now, buffer.subspan(i * share, share))
+                                   : refused(Status::malformed, Token{});
+        if (next.step == Outcome::Step::needs_buffer) {
+            return needs_buffer(candidates.count * next.needed_bytes);
+        }
+        outcome = i == 0 ? next : choose(outcome, next);
+    }
+    return outcome;
+}
+
+Outcome resume(const Realm& realm, const Token& token, StoreAnswer answer, const SessionView& view,
+               ByteView record, TimeMs now) noexcept {
+    switch (answer) {
+        case StoreAnswer::unknown:
+            return refused(Status::store_unavailable, token);
+        case StoreAnswer::absent:
+            return refused(Status::absent, token);
+        case StoreAnswer::found:
+            break;
+    }
+    // A store's reply may be somebody else's (a mixed-up connection): the credential decides.
+    if (!same_token(view.token, token)) {
+        return refused(Status::store_unavailable, token);
+    }
+    Outcome outcome;
+    outcome.token = token;
+    outcome.status = read_session(realm, view, record, now, outcome.session);
+    return outcome;
+}
+
+}  // namespace sg

@@ -1,0 +1,74 @@
+// THE FLOW: the cookies of a request in, one verdict out. `begin` decides from the zone alone, or
+// says that the store must be asked; `resume` takes the store's answer. Values in, values out: no
+// clock, no randomness, no allocation, no lock on the way of a known session.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <string_view>
+
+#include "core/bytes.h"
+#include "core/realm.h"
+#include "core/record.h"
+#include "core/token.h"
+#include "core/verdict.h"
+#include "core/zone/table.h"
+
+namespace sg {
+
+// At most this many cookies of the realm's name are looked at; browsers send one, an attacker on a
+// sibling host can add more.
+inline constexpr std::size_t kMaxCandidates = 4;
+
+// How often a handle may have been regenerated within the window of 10 s before the oldest is
+// refused.
+inline constexpr int kMaxSuccessors = 4;
+
+struct Candidates {
+    std::array<std::string_view, kMaxCandidates> values{};  // raw cookie values, in request order
+    std::size_t count = 0;
+};
+
+// A session that passed. Views of `record` point into the buffer given to begin/resume.
+struct Session {
+    SessionView slot;
+    Record record;
+    Ages ages;
+    Timeouts timeouts;
+    // The handle has been regenerated a moment ago: the request passes with the roles both sessions
+    // have and the lower level, but does not count as activity, gets no cookie and may not command.
+    bool restricted = false;
+};
+
+struct Outcome {
+    enum class Step : std::uint8_t {
+        decided,
+        needs_store,   // ask the store for `token`, then call resume
+        needs_buffer,  // call begin again with at least `needed_bytes`
+    };
+    Step step = Step::decided;
+    Status status = Status::none;
+    Session session;  // filled when status is valid
+    Token token;      // the candidate the decision is about, when it parsed
+    std::size_t needed_bytes = 0;
+};
+
+// Decides about the candidates of one request. `buffer` receives the record; kTypicalRecordBytes
+// suffice for most sessions.
+inline constexpr std::size_t kTypicalRecordBytes = 512;
+Outcome begin(const Realm& realm, const Candidates& candidates, TimeMs now,
+              ByteSpan buffer) noexcept;
+
+// What the second tier said about one handle. Never fold `unknown` into `absent`.
+enum class StoreAnswer : std::uint8_t { found, absent, unknown };
+
+// Continues after needs_store. On `found`, `view` and `record` are the store's copy (the record
+// must outlive the outcome).
+Outcome resume(const Realm& realm, const Token& token, StoreAnswer answer, const SessionView& view,
+               ByteView record, TimeMs now) noexcept;
+
+// Reads one handle, without a lock or, when a writer is in the way, with the shard's.
+FindResult look_up(const Table& table, const Handle& handle, SessionView& view,
+                   ByteSpan record) noexcept;
+
+}  // namespace sg

@@ -1,0 +1,277 @@
+#include "core/keys.h"
+
+#include <openssl/core_names.h>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/kdf.h>
+#include <openssl/params.h>
+
+#include <algorithm>
+
+namespace sg {
+namespace {
+
+constexpr std::string_view kContext = "ngx_http_session_guard_module/1";
+constexpr std::size_t kDigestBytes = 32;
+using Digest = std::array<std::uint8_t, kDigestBytes>;
+
+OSSL_PARAM octets(const char* name, std::string_view bytes) noexcept {
+    return OSSL_PARAM_construct_octet_string(name, const_cast<char*>(bytes.data()), bytes.size());
+}
+
+// HKDF-SHA256 (RFC 5869), info = context, purpose and realm, each ended by NUL (none of them can
+// contain one), so that no two (purpose, realm) pairs share an info string.
+bool derive(const MasterKey& master, std::string_view purpose, std::string_view realm,
+            Digest& out) noexcept {
+    std::array<char, kContext.size() + 16 + kMaxRealmName + 3> info{};
+    if (purpose.size() > 16 || realm.size() > kMaxRealmName) {
+        return false;
+    }
+    char* end = std::copy(kContext.begin(), kContext.end(), info.data());
+    *end++ = '\0';
+    end = std::copy(purpose.begin(), purpose.end(), end);
+    *end++ = '\0';
+    end = std::copy(realm.begin(), realm.end(), end);
+    *end++ = '\0';
+
+    EVP_KDF* const kdf = EVP_KDF_fetch(nullptr, "HKDF", nullptr);
+    EVP_KDF_CTX* const context = kdf != nullptr ? EVP_KDF_CTX_new(kdf) : nullptr;
+    char digest[] = "SHA256";
+    const OSSL_PARAM params[] = {
+        OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, digest, 0),
+        octets(OSSL_KDF_PARAM_KEY, as_text(master)),
+        octets(OSSL_KDF_PARAM_INFO, {info.data(), static_cast<std::size_t>(end - info.data())}),
+        OSSL_PARAM_construct_end(),
+    };
+    const bool ok =
+        context != nullptr && EVP_KDF_derive(context, out.data(), out.size(), params) == 1;
+    EVP_KDF_CTX_free(context);
+    EVP_KDF_free(kdf);
+    return ok;
+}
+
+// A keyed HMAC-SHA256 context, re-armed with EVP_MAC_init(ctx, NULL, 0, NULL) for every message.
+EVP_MAC_CTX* hmac_context(const MasterKey& master, std::string_view purpose,
+                          std::string_view realm) noexcept {
+    Digest key{};
+    if (!derive(master, purpose, realm, key)) {
+        return nullptr;
+    }
+    EVP_MAC* const mac = EVP_MAC_fetch(nullptr, "HMAC", nullptr);
+    EVP_MAC_CTX* context = mac != nullptr ? EVP_MAC_CTX_new(mac) : nullptr;
+    char digest[] = "SHA256";
+    const OSSL_PARAM params[] = {
+        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
+        OSSL_PARAM_construct_end(),
+    };
+    if (context != nullptr && EVP_MAC_init(context, key.data(), key.size(), params) != 1) {
+        EVP_MAC_CTX_free(context);
+        context = nullptr;
+    }
+    EVP_MAC_free(mac);
+    OPENSSL_cleanse(key.data(), key.size());
+    return context;
+}
+
+bool add(EVP_MAC_CTX* context, ByteView bytes) noexcept {
+    return EVP_MAC_update(context, bytes.data(), bytes.size()) == 1;
+}
+
+int hex_value(char c) noexcept {
+    if (c >= '0' && c <= '9') {
+        return c - '0';
+    }
+    const char lower = static_cast<char>(c | 0x20);
+    return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
+}
+
+bool parse_hex_key(std::string_view hex, MasterKey& key) noexcept {
+    if (hex.size() != 2 * kMasterBytes) {
+        return false;
+    }
+    for (std::size_t i = 0; i < key.size(); ++i) {
+        const int high = hex_value(hex[2 * i]);
+        const int low = hex_value(hex[2 * i + 1]);
+        if (high < 0 || low < 0) {
+            return false;
+        }
+        key[i] = static_cast<std::uint8_t>(high << 4 | low);
+    }
+    return true;
+}
+
+std::string_view trim(std::string_view text) noexcept {
+    constexpr std::string_view kBlank = " \t\r";
+    const std::size_t first = text.find_first_not_of(kBlank);
+    if (first == std::string_view::npos) {
+        return {};
+    }
+    return text.substr(first, text.find_last_not_of(kBlank) - first + 1);
+}
+
+const char* parse_key_line(std::string_view line, KeyFile& file, bool& marked) noexcept {
+    const std::size_t blank = line.find_first_of(" \t");
+    const std::string_view hex = line.substr(0, blank);
+    const std::string_view rest =
+        blank == std::string_view::npos ? std::string_view{} : trim(line.substr(blank));
+    if (file.count == kMaxKeys) {
+        return "more than 16 keys";
+    }
+    if (!parse_hex_key(hex, file.masters[file.count])) {
+        return "a key is 64 hexadecimal digits";
+    }
+    const auto end = file.masters.cbegin() + static_cast<std::ptrdiff_t>(file.count);
+    if (std::find(file.masters.cbegin(), end, file.masters[file.count]) != end) {
+        return "the same key twice";
+    }
+    if (!rest.empty()) {
+        if (rest != "current") {
+            return "only the word \"current\" may follow a key";
+        }
+        if (marked) {
+            return "a second key marked \"current\"";
+        }
+        marked = true;
+        file.current = file.count;
+    }
+    ++file.count;
+    return nullptr;
+}
+
+}  // namespace
+
+void KeyFile::wipe() noexcept {
+    OPENSSL_cleanse(masters.data(), sizeof masters);
+    count = 0;
+    current = 0;
+}
+
+bool parse_key_file(std::string_view text, KeyFile& file, KeyFileError& error) noexcept {
+    file.wipe();
+    bool marked = false;
+    for (error.line = 1; !text.empty(); ++error.line) {
+        const std::size_t end = text.find('\n');
+        const std::string_view line = trim(text.substr(0, end));
+        text = end == std::string_view::npos ? std::string_view{} : text.substr(end + 1);
+        if (line.empty() || line.front() == '#') {
+            continue;
+        }
+        error.what = parse_key_line(line, file, marked);
+        if (error.what != nullptr) {
+            file.wipe();
+            return false;
+        }
+    }
+    if (file.count == 0) {
+        error = {.what = "no key in it", .line = 0};
+        return false;
+    }
+    return true;
+}
+
+KeyRing::~KeyRing() {
+    clear();
+}
+
+void KeyRing::clear() noexcept {
+    for (Key& key : keys_) {
+        EVP_MAC_CTX_free(key.token_mac);
+        EVP_MAC_CTX_free(key.public_id_mac);
+        key = Key{};
+    }
+    count_ = 0;
+}
+
+KeyRing::Load KeyRing::load(std::string_view realm, const KeyFile& file) noexcept {
+    clear();
+    realm_ = realm;
+    current_ = file.current;
+    for (std::size_t i = 0; i < file.count; ++i) {
+        const MasterKey& master = file.masters[i];
+        Digest id{};
+        if (!derive(master, "kid", realm, id)) {
+            return Load::crypto_failure;
+        }
+        if (find(id[0]) != nullptr) {
+            return Load::duplicate_key_id;
+        }
+        Key& key = keys_[count_++];
+        key.id = id[0];
+        key.token_mac = hmac_context(master, "token", realm);
+        key.public_id_mac = hmac_context(master, "public id", realm);
+        if (key.token_mac == nullptr || key.public_id_mac == nullptr) {
+            return Load::crypto_failure;
+        }
+    }
+    return count_ > 0 ? Load::ok : Load::crypto_failure;
+}
+
+const KeyRing::Key* KeyRing::find(std::uint8_t id) const noexcept {
+    for (std::size_t i = 0; i < count_; ++i) {
+        if (keys_[i].id == id) {
+            return &keys_[i];
+        }
+    }
+    return nullptr;
+}
+
+bool KeyRing::tag_of(const Key& key, const Token& token, Tag& tag) const noexcept {
+    Digest digest{};
+    std::size_t size = 0;
+    const std::uint8_t lead[] = {static_cast<std::uint8_t>(realm_.size())};
+    const bool ok = EVP_MAC_init(key.token_mac, nullptr, 0, nullptr) == 1 &&
+                    add(key.token_mac, lead) && add(key.token_mac, as_bytes(realm_)) &&
+                    add(key.token_mac, {&token.key_id, 1}) && add(key.token_mac, token.handle) &&
+                    add(key.token_mac, token.secret) &&
+                    EVP_MAC_final(key.token_mac, digest.data(), &size, digest.size()) == 1 &&
+                    size == digest.size();
+    std::copy_n(digest.begin(), tag.size(), tag.begin());
+    OPENSSL_cleanse(digest.data(), digest.size());
+    return ok;
+}
+
+std::optional<Token> KeyRing::mint(RandomPool& random) const noexcept {
+    if (count_ == 0) {
+        return std::nullopt;
+    }
+    Token token;
+    const Key& key = keys_[current_];
+    token.key_id = key.id;
+    if (!random.take(token.handle) || !random.take(token.secret) ||
+        !tag_of(key, token, token.tag)) {
+        return std::nullopt;
+    }
+    return token;
+}
+
+TokenCheck KeyRing::check(const Token& token) const noexcept {
+    const Key* const key = find(token.key_id);
+    if (key == nullptr) {
+        return TokenCheck::unknown_key;
+    }
+    Tag expected{};
+    if (!tag_of(*key, token, expected) ||
+        CRYPTO_memcmp(expected.data(), token.tag.data(), expected.size()) != 0) {
+        return TokenCheck::forged;
+    }
+    return TokenCheck::genuine;
+}
+
+std::optional<PublicId> KeyRing::public_id(const Token& token) const noexcept {
+    const Key* const key = find(token.key_id);
+    if (key == nullptr) {
+        return std::nullopt;
+    }
+    Digest digest{};
+    std::size_t size = 0;
+    if (EVP_MAC_init(key->public_id_mac, nullptr, 0, nullptr) != 1 ||
+        !add(key->public_id_mac, token.handle) ||
+        EVP_MAC_final(key->public_id_mac, digest.data(), &size, digest.size()) != 1) {
+        return std::nullopt;
+    }
+    PublicId id;
+    std::copy_n(digest.begin(), id.size(), id.begin());
+    return id;
+}
+
+}  // namespace sg

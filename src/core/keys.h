@@ -1,0 +1,89 @@
+// The keys of one realm: every line of the key file is a master key; HKDF-SHA256 derives one key
+// per purpose from it, with the realm's name in every derivation, so that a token, public id or
+// record of one realm means nothing in another. See docs/formats.md.
+#pragma once
+
+#include <openssl/types.h>
+
+#include <array>
+#include <cstddef>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "core/random_pool.h"
+#include "core/record.h"
+#include "core/token.h"
+
+namespace sg {
+
+inline constexpr std::size_t kMasterBytes = 32;
+inline constexpr std::size_t kMaxKeys = 16;
+inline constexpr std::size_t kMaxRealmName = 64;
+
+using MasterKey = std::array<std::uint8_t, kMasterBytes>;
+
+// The parsed key file. Wipe with wipe() when done; it is not wiped by itself.
+struct KeyFile {
+    std::array<MasterKey, kMaxKeys> masters{};
+    std::size_t count = 0;
+    std::size_t current = 0;  // the line marked `current`, else the first
+
+    void wipe() noexcept;
+};
+
+// `what` is a static text that never contains key material; `line` is 1-based, 0: the whole file.
+struct KeyFileError {
+    const char* what = "";
+    std::size_t line = 0;
+};
+
+// One key a line: 64 hexadecimal digits, optionally followed by the word `current`; blank lines and
+// lines that start with '#' are skipped. On failure `file` is wiped.
+bool parse_key_file(std::string_view text, KeyFile& file, KeyFileError& error) noexcept;
+
+enum class TokenCheck : std::uint8_t { genuine, forged, unknown_key };
+
+// Holds derived keys inside OpenSSL MAC contexts, prepared once. Move- and copy-free; owned by the
+// configuration (destructor frees and wipes). Not thread-safe: one process, one thread.
+class KeyRing {
+  public:
+    KeyRing() noexcept = default;
+    ~KeyRing();
+    KeyRing(const KeyRing&) = delete;
+    KeyRing& operator=(const KeyRing&) = delete;
+
+    enum class Load : std::uint8_t { ok, duplicate_key_id, crypto_failure };
+
+    // Derives everything. `realm` must outlive the ring and be at most kMaxRealmName bytes.
+    // duplicate_key_id: two keys of the file share the one-byte key id; one must be replaced.
+    Load load(std::string_view realm, const KeyFile& file) noexcept;
+
+    // A new credential under the current key. nullopt when random bytes or the MAC cannot be had:
+    // the login must be refused.
+    std::optional<Token> mint(RandomPool& random) const noexcept;
+
+    // Verifies the tag (HMAC-SHA256, truncated to 120 bits, constant-time compare).
+    TokenCheck check(const Token& token) const noexcept;
+
+    // 96 bits of a keyed digest of the handle, under the key with the token's id.
+    std::optional<PublicId> public_id(const Token& token) const noexcept;
+
+  private:
+    struct Key {
+        std::uint8_t id = 0;
+        EVP_MAC_CTX* token_mac = nullptr;
+        EVP_MAC_CTX* public_id_mac = nullptr;
+    };
+
+    const Key* find(std::uint8_t id) const noexcept;
+    bool tag_of(const Key& key, const Token& token, Tag& tag) const noexcept;
+    void clear() noexcept;
+
+    std::string_view realm_;
+    std::array<Key, kMaxKeys> keys_{};
+    std::size_t count_ = 0;
+    std::size_t current_ = 0;
+};
+
+}  // namespace sg

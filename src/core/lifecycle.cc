@@ -1,0 +1,250 @@
+#include "core/lifecycle.h"
+
+#include <algorithm>
+#include <array>
+
+#include "core/zone/shard_lock.h"
+
+namespace sg {
+namespace {
+
+constexpr std::size_t kMaxRoleBytes = RecordLimits::kRoles * (RecordLimits::kRoleBytes + 1);
+
+std::size_t max_record_bytes(std::size_t max_data) noexcept {
+    return kRecordFixedBytes + RecordLimits::kUserBytes + kMaxRoleBytes + max_data;
+}
+
+TimeMs tombstone_until(const Realm& realm, TimeMs now) noexcept {
+    return now + realm.timeouts.absolute + kTombstoneSlack;
+}
+
+SweepLimits sweep_limits(const Realm& realm) noexcept {
+    return {.idle = realm.timeouts.idle, .absolute = realm.timeouts.absolute};
+}
+
+Change from_insert(InsertResult result) noexcept {
+    switch (result) {
+        case InsertResult::inserted:
+            return Change::done;
+        case InsertResult::full:
+            return Change::full;
+        case InsertResult::too_large:
+            return Change::too_large;
+        case InsertResult::exists:
+            break;
+    }
+    return Change::no_random;  // 128 random bits collided: the generator is broken
+}
+
+// Inserts `record` under a fresh credential. The record's public id is filled in here.
+Changed insert_new(const Realm& realm, RandomPool& random, Record& record, TimeMs last_seen,
+                   TimeMs now, ByteSpan out) noexcept {
+    Changed changed;
+    const auto token = realm.keys->mint(random);
+    const auto public_id = token ? realm.keys->public_id(*token) : std::nullopt;
+    if (!public_id) {
+        changed.result = Change::no_random;
+        return changed;
+    }
+    record.public_id = *public_id;
+    const std::size_t size = encode_record(record, out);
+    if (size == 0) {
+        changed.result = Change::too_large;
+        return changed;
+    }
+    LockedShard shard = realm.table->lock(token->handle);
+    changed.result = from_insert(
+        realm.table->insert(shard, *token, out.first(size), last_seen, sweep_limits(realm), now));
+    if (changed.result == Change::done) {
+        changed.token = token;
+    }
+    return changed;
+}
+
+void remove(const Realm& realm, const Handle& handle, Departure why, TimeMs now) noexcept {
+    LockedShard shard = realm.table->lock(handle);
+    realm.table->remove(shard, handle, why, tombstone_until(realm, now));
+}
+
+// The session as it is now: itself when live, else the newest one it was regenerated into.
+struct Current {
+    Change state = Change::gone;
+    SessionView view;
+    Record record;
+    bool is_successor = false;
+};
+
+Current read_current(const Realm& realm, Handle handle, TimeMs now, ByteSpan buffer) noexcept {
+    Current current;
+    for (int hops = 0; hops <= kMaxSuccessors; ++hops) {
+        const FindResult found = look_up(*realm.table, handle, current.view, buffer);
+        if (found == FindResult::too_small) {
+            current.state = Change::damaged;
+            return current;
+        }
+        if (found != FindResult::found) {
+            return current;
+        }
+        if (current.view.superseded_until == 0) {
+            break;
+        }
+        handle = current.view.successor;
+        current.is_successor = true;
+    }
+    const auto record = decode_record(buffer.first(current.view.record_size));
+    if (current.view.superseded_until != 0 || !record) {
+        current.state = record ? Change::gone : Change::damaged;
+        return current;
+    }
+    current.record = *record;
+    const Ages ages{.created = record->created, .last_seen = current.view.last_seen};
+    const Timeouts timeouts =
+        effective_timeouts(realm.timeouts, record->idle_limit_s, record->absolute_limit_s);
+    const bool alive = check_expiry(ages, timeouts, now) == Expiry::alive;
+    current.state = alive ? Change::done : Change::gone;
+    return current;
+}
+
+// Applies what the command says to the copy of the record. `merged` receives the attributes.
+bool apply(const ControlCommand& command, std::size_t max_data, TimeMs now, ByteSpan merged,
+           Record& record) noexcept {
+    const auto size = merge_attributes(record.attributes, command.attributes, max_data, merged);
+    if (!size) {
+        return false;
+    }
+    record.attributes = merged.first(*size);
+    record.roles = command.roles.value_or(record.roles);
+    record.level = command.level.value_or(record.level);
+    if (command.verb == ControlVerb::reauth) {
+        record.authenticated = now;
+    }
+    ++record.change_counter;
+    return true;
+}
+
+bool needs_new_handle(const ControlCommand& command) noexcept {
+    return command.verb != ControlVerb::update || command.roles.has_value() ||
+           command.level.has_value();
+}
+
+Changed replace_in_place(const Realm& realm, const Handle& handle, const Record& record, TimeMs now,
+                         ByteSpan out) noexcept {
+    Changed changed;
+    const std::size_t size = encode_record(record, out);
+    if (size == 0) {
+        changed.result = Change::too_large;
+        return changed;
+    }
+    LockedShard shard = realm.table->lock(handle);
+    const auto result =
+        realm.table->replace(shard, handle, out.first(size), sweep_limits(realm), now);
+    changed.result = result ? from_insert(*result) : Change::gone;
+    return changed;
+}
+
+// New handle first, then the old one is marked in one step; two shards are never locked at once. If
+// the old one was ended in between, the new one must not outlive it.
+Changed regenerate(const Realm& realm, RandomPool& random, const Current& current, Record& record,
+                   TimeMs now, ByteSpan out) noexcept {
+    const Handle old = current.view.token.handle;
+    Changed changed = insert_new(realm, random, record, current.view.last_seen, now, out);
+    if (changed.result != Change::done) {
+        return changed;
+    }
+    bool marked = false;
+    {
+        LockedShard shard = realm.table->lock(old);
+        marked =
+            realm.table->supersede(shard, old, changed.token->handle, now + kRegenerationWindow);
+    }
+    if (!marked) {
+        remove(realm, changed.token->handle, Departure::ended, now);
+        return Changed{};
+    }
+    return changed;
+}
+
+bool find_credential(const Realm& realm, const Token& token, SessionView& view) noexcept {
+    std::array<std::uint8_t, kTypicalRecordBytes> record;
+    const FindResult found = look_up(*realm.table, token.handle, view, record);
+    return (found == FindResult::found || found == FindResult::too_small) &&
+           same_token(view.token, token);
+}
+
+}  // namespace
+
+std::size_t work_bytes(std::size_t max_data) noexcept {
+    return 2 * max_record_bytes(max_data) + max_data;
+}
+
+Changed open_session(const Realm& realm, RandomPool& random, const ControlCommand& command,
+                     TimeMs now, ByteSpan work) noexcept {
+    Record record;
+    record.created = now;
+    record.authenticated = now;
+    record.user = command.user.value_or(std::string_view{});
+    record.roles = command.roles.value_or(std::string_view{});
+    record.level = command.level.value_or(Level::aal1);
+    record.idle_limit_s = command.idle_s.value_or(0);
+    record.absolute_limit_s = command.absolute_s.value_or(0);
+    record.attributes = command.attributes;
+    return insert_new(realm, random, record, now, now, work);
+}
+
+Changed change_session(const Realm& realm, RandomPool& random, const Handle& handle,
+                       const ControlCommand& command, std::size_t max_data, TimeMs now,
+                       ByteSpan work) noexcept {
+    const std::size_t half = max_record_bytes(max_data);
+    const ByteSpan stored = work.first(half);
+    const ByteSpan out = work.subspan(half, half);
+    const ByteSpan merged = work.subspan(2 * half);
+
+    const Current current = read_current(realm, handle, now, stored);
+    if (current.state != Change::done) {
+        return {.result = current.state, .token = std::nullopt};
+    }
+    Record record = current.record;
+    if (!apply(command, max_data, now, merged, record)) {
+        return {.result = Change::too_large, .token = std::nullopt};
+    }
+    if (current.is_successor || !needs_new_handle(command)) {
+        return replace_in_place(realm, current.view.token.handle, record, now, out);
+    }
+    return regenerate(realm, random, current, record, now, out);
+}
+
+bool end_session(const Realm& realm, const Handle& handle, Departure why, TimeMs now) noexcept {
+    bool was_live = false;
+    Handle next = handle;
+    std::array<std::uint8_t, kTypicalRecordBytes> record;
+    for (int hops = 0; hops <= kMaxSuccessors; ++hops) {
+        SessionView view;
+        {
+            // Read and remove under one lock: a regeneration between the two would escape.
+            LockedShard shard = realm.table->lock(next);
+            const FindResult found = realm.table->find_locked(shard, next, view, record);
+            realm.table->remove(shard, next, why, tombstone_until(realm, now));
+            if (found != FindResult::found && found != FindResult::too_small) {
+                break;
+            }
+        }
+        was_live = true;
+        if (view.superseded_until == 0) {
+            break;
+        }
+        next = view.successor;
+    }
+    return was_live;
+}
+
+bool holds_session(const Realm& realm, const Token& token) noexcept {
+    SessionView view;
+    return find_credential(realm, token, view);
+}
+
+bool is_live(const Realm& realm, const Token& token) noexcept {
+    SessionView view;
+    return find_credential(realm, token, view) && view.superseded_until == 0;
+}
+
+}  // namespace sg

@@ -1,0 +1,62 @@
+// What happens to a session between login and end: opened, changed, regenerated, ended. Every
+// operation re-reads the session first, because it runs when a response arrives, long after the
+// request was let in: what has been ended meanwhile stays ended.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+
+#include "core/bytes.h"
+#include "core/enforce.h"
+#include "core/random_pool.h"
+#include "core/realm.h"
+#include "core/web/control.h"
+
+namespace sg {
+
+enum class Change : std::uint8_t {
+    done,
+    gone,       // the session is not live any more; nothing was changed
+    full,       // no room in the zone: refuse, live logins stay
+    too_large,  // attributes over max_data, or a record no zone of this size can hold
+    no_random,  // the random generator or OpenSSL failed: refuse
+    damaged,    // the stored record cannot be read
+};
+
+struct Changed {
+    Change result = Change::gone;
+    std::optional<Token> token;  // the new credential, to be sent to the client
+};
+
+// How long the old handle of a regenerated session still passes (restricted).
+inline constexpr TimeMs kRegenerationWindow = 10 * kSecond;
+
+// A tombstone outlives the session it stands for by this much (clock differences between nodes).
+inline constexpr TimeMs kTombstoneSlack = 5 * kMinute;
+
+// Work space for open_session and change_session: bytes for the realm's `max_data`.
+std::size_t work_bytes(std::size_t max_data) noexcept;
+
+// `create`: a new session under a new handle that is linked to nothing.
+Changed open_session(const Realm& realm, RandomPool& random, const ControlCommand& command,
+                     TimeMs now, ByteSpan work) noexcept;
+
+// `update`, `renew`, `reauth` on the session with this handle. renew, reauth and any update of
+// roles or level move the data to a new handle (Changed::token); an update of attributes alone does
+// not. When the session has been regenerated since the request was let in, roles, level and
+// attributes are applied to its successor in place, and no token is handed out.
+Changed change_session(const Realm& realm, RandomPool& random, const Handle& handle,
+                       const ControlCommand& command, std::size_t max_data, TimeMs now,
+                       ByteSpan work) noexcept;
+
+// Ends the session and everything it was regenerated into. True when something was live. A
+// tombstone is left either way.
+bool end_session(const Realm& realm, const Handle& handle, Departure why, TimeMs now) noexcept;
+
+// Whether this credential names a session in the zone at all, live or just regenerated.
+bool holds_session(const Realm& realm, const Token& token) noexcept;
+
+// Whether this credential is good at this moment: asked again just before a Set-Cookie goes out.
+bool is_live(const Realm& realm, const Token& token) noexcept;
+
+}  // namespace sg

@@ -1,0 +1,21 @@
+// What core/ needs to know of one realm. Built once per configuration by glue, read-only
+// afterwards; everything it points to lives at least as long.
+#pragma once
+
+#include <string_view>
+
+#include "core/keys.h"
+#include "core/lifetime.h"
+#include "core/zone/table.h"
+
+namespace sg {
+
+struct Realm {
+    std::string_view name;
+    const KeyRing* keys = nullptr;
+    const Table* table = nullptr;
+    Timeouts timeouts;
+    bool has_store = false;  // a genuine token that is not in the zone may live in the store
+};
+
+}  // namespace sg

@@ -1,0 +1,237 @@
+#include "core/record.h"
+
+#include <algorithm>
+
+#include "core/base64url.h"
+
+namespace sg {
+namespace {
+
+// Byte table of version 1 (docs/formats.md). The zone's sweep reads kCreatedAt, kIdleLimitAt and
+// kAbsoluteLimitAt straight from the bytes; see zone/layout.h.
+enum : std::size_t {
+    kVersionAt = 0,
+    kLevelAt = 1,
+    kFlagsAt = 2,
+    kGenerationAt = 4,
+    kCreatedAt = 8,
+    kAuthenticatedAt = 16,
+    kIdleLimitAt = 24,
+    kAbsoluteLimitAt = 28,
+    kLargestGapAt = 32,
+    kChangeCounterAt = 36,
+    kNodeAt = 40,
+    kSeedAt = 48,
+    kPublicIdAt = 64,
+    kUserLengthAt = 76,
+    kReservedAt = 77,
+    kRolesLengthAt = 78,
+    kAttributesLengthAt = 80,
+    kReserved2At = 82,
+    kEndOfFixed = 84,
+};
+static_assert(kEndOfFixed == kRecordFixedBytes);
+
+constexpr std::size_t kMaxLength = 65535;
+
+bool valid_level(std::uint8_t level) noexcept {
+    return level >= static_cast<std::uint8_t>(Level::aal1) &&
+           level <= static_cast<std::uint8_t>(Level::aal3);
+}
+
+bool well_formed_attributes(ByteView attributes) noexcept {
+    std::size_t offset = 0;
+    Attribute attribute;
+    while (next_attribute(attributes, offset, attribute)) {
+    }
+    return offset == attributes.size();
+}
+
+bool well_formed_roles(std::string_view roles) noexcept {
+    std::size_t offset = 0;
+    std::size_t count = 0;
+    std::string_view role;
+    while (next_role(roles, offset, role)) {
+        if (role.empty() || role.size() > RecordLimits::kRoleBytes ||
+            ++count > RecordLimits::kRoles) {
+            return false;
+        }
+    }
+    return roles.empty() || roles.back() != ' ';
+}
+
+template <typename Bytes>
+std::uint8_t* put(std::uint8_t* to, const Bytes& from) noexcept {
+    return std::copy(from.begin(), from.end(), to);
+}
+
+}  // namespace
+
+std::size_t encoded_size(const Record& record) noexcept {
+    return kRecordFixedBytes + record.user.size() + record.roles.size() + record.attributes.size();
+}
+
+std::size_t encode_record(const Record& record, ByteSpan out) noexcept {
+    const std::size_t size = encoded_size(record);
+    if (size > out.size() || record.user.size() > RecordLimits::kUserBytes ||
+        record.roles.size() > kMaxLength || record.attributes.size() > kMaxLength ||
+        !well_formed_roles(record.roles) || !well_formed_attributes(record.attributes)) {
+        return 0;
+    }
+    std::uint8_t* const to = out.data();
+    to[kVersionAt] = kRecordVersion;
+    to[kLevelAt] = static_cast<std::uint8_t>(record.level);
+    store_le<std::uint16_t>(to + kFlagsAt, record.flags);
+    store_le<std::uint32_t>(to + kGenerationAt, record.generation);
+    store_le<std::uint64_t>(to + kCreatedAt, static_cast<std::uint64_t>(record.created));
+    store_le<std::uint64_t>(to + kAuthenticatedAt,
+                            static_cast<std::uint64_t>(record.authenticated));
+    store_le<std::uint32_t>(to + kIdleLimitAt, record.idle_limit_s);
+    store_le<std::uint32_t>(to + kAbsoluteLimitAt, record.absolute_limit_s);
+    store_le<std::uint32_t>(to + kLargestGapAt, record.largest_gap_s);
+    store_le<std::uint32_t>(to + kChangeCounterAt, record.change_counter);
+    store_le<std::uint64_t>(to + kNodeAt, record.node);
+    put(to + kSeedAt, record.seed);
+    put(to + kPublicIdAt, record.public_id);
+    to[kUserLengthAt] = static_cast<std::uint8_t>(record.user.size());
+    to[kReservedAt] = 0;
+    store_le<std::uint16_t>(to + kRolesLengthAt, static_cast<std::uint16_t>(record.roles.size()));
+    store_le<std::uint16_t>(to + kAttributesLengthAt,
+                            static_cast<std::uint16_t>(record.attributes.size()));
+    store_le<std::uint16_t>(to + kReserved2At, 0);
+    std::uint8_t* tail = put(to + kEndOfFixed, record.user);
+    tail = put(tail, record.roles);
+    put(tail, record.attributes);
+    return size;
+}
+
+std::optional<Record> decode_record(ByteView bytes) noexcept {
+    if (bytes.size() < kRecordFixedBytes) {
+        return std::nullopt;
+    }
+    const std::uint8_t* const from = bytes.data();
+    if (from[kVersionAt] != kRecordVersion || !valid_level(from[kLevelAt]) ||
+        from[kReservedAt] != 0 || load_le<std::uint16_t>(from + kReserved2At) != 0) {
+        return std::nullopt;
+    }
+    const std::size_t user = from[kUserLengthAt];
+    const std::size_t roles = load_le<std::uint16_t>(from + kRolesLengthAt);
+    const std::size_t attributes = load_le<std::uint16_t>(from + kAttributesLengthAt);
+    if (kRecordFixedBytes + user + roles + attributes != bytes.size()) {
+        return std::nullopt;
+    }
+    Record record;
+    record.level = static_cast<Level>(from[kLevelAt]);
+    record.flags = load_le<std::uint16_t>(from + kFlagsAt);
+    record.generation = load_le<std::uint32_t>(from + kGenerationAt);
+    record.created = static_cast<TimeMs>(load_le<std::uint64_t>(from + kCreatedAt));
+    record.authenticated = static_cast<TimeMs>(load_le<std::uint64_t>(from + kAuthenticatedAt));
+    record.idle_limit_s = load_le<std::uint32_t>(from + kIdleLimitAt);
+    record.absolute_limit_s = load_le<std::uint32_t>(from + kAbsoluteLimitAt);
+    record.largest_gap_s = load_le<std::uint32_t>(from + kLargestGapAt);
+    record.change_counter = load_le<std::uint32_t>(from + kChangeCounterAt);
+    record.node = load_le<std::uint64_t>(from + kNodeAt);
+    std::copy_n(from + kSeedAt, record.seed.size(), record.seed.begin());
+    std::copy_n(from + kPublicIdAt, record.public_id.size(), record.public_id.begin());
+    const std::string_view text = as_text(bytes);
+    record.user = text.substr(kEndOfFixed, user);
+    record.roles = text.substr(kEndOfFixed + user, roles);
+    record.attributes = bytes.subspan(kEndOfFixed + user + roles, attributes);
+    return record;
+}
+
+bool is_newer_record(ByteView bytes) noexcept {
+    return !bytes.empty() && bytes[kVersionAt] > kRecordVersion;
+}
+
+bool next_attribute(ByteView attributes, std::size_t& offset, Attribute& out) noexcept {
+    constexpr std::size_t kHead = 3;
+    if (attributes.size() - offset < kHead) {
+        return false;
+    }
+    const std::size_t name = attributes[offset];
+    const std::size_t value = load_le<std::uint16_t>(attributes.data() + offset + 1);
+    if (name == 0 || attributes.size() - offset - kHead < name + value) {
+        return false;
+    }
+    const std::string_view text = as_text(attributes);
+    out.name = text.substr(offset + kHead, name);
+    out.value = text.substr(offset + kHead + name, value);
+    offset += kHead + name + value;
+    return true;
+}
+
+std::optional<std::string_view> find_attribute(ByteView attributes,
+                                               std::string_view name) noexcept {
+    std::size_t offset = 0;
+    Attribute attribute;
+    while (next_attribute(attributes, offset, attribute)) {
+        if (attribute.name == name) {
+            return attribute.value;
+        }
+    }
+    return std::nullopt;
+}
+
+bool append_attribute(ByteSpan out, std::size_t& used, std::string_view name,
+                      std::string_view value) noexcept {
+    const std::size_t size = 3 + name.size() + value.size();
+    if (name.empty() || name.size() > RecordLimits::kAttributeNameBytes ||
+        value.size() > kMaxLength || out.size() - used < size) {
+        return false;
+    }
+    std::uint8_t* to = out.data() + used;
+    to[0] = static_cast<std::uint8_t>(name.size());
+    store_le<std::uint16_t>(to + 1, static_cast<std::uint16_t>(value.size()));
+    put(put(to + 3, name), value);
+    used += size;
+    return true;
+}
+
+bool next_role(std::string_view roles, std::size_t& offset, std::string_view& out) noexcept {
+    if (offset >= roles.size()) {
+        return false;
+    }
+    std::size_t end = roles.find(' ', offset);
+    if (end == std::string_view::npos) {
+        end = roles.size();
+    }
+    out = roles.substr(offset, end - offset);
+    offset = end + 1;
+    return true;
+}
+
+bool has_role(std::string_view roles, std::string_view role) noexcept {
+    std::size_t offset = 0;
+    std::string_view each;
+    while (next_role(roles, offset, each)) {
+        if (each == role) {
+            return true;
+        }
+    }
+    return false;
+}
+
+std::size_t intersect_roles(std::string_view a, std::string_view b, std::span<char> out) noexcept {
+    std::size_t offset = 0;
+    std::size_t used = 0;
+    std::string_view role;
+    while (next_role(a, offset, role)) {
+        if (!has_role(b, role)) {
+            continue;
+        }
+        if (used > 0) {
+            out[used++] = ' ';
+        }
+        used = static_cast<std::size_t>(
+            std::copy(role.begin(), role.end(), out.begin() + static_cast<std::ptrdiff_t>(used)) -
+            out.begin());
+    }
+    return used;
+}
+
+void format_public_id(const PublicId& id, std::span<char, kPublicIdChars> out) noexcept {
+    base64url_encode(id, out);
+}
+
+}  // namespace sg

@@ -1,0 +1,162 @@
+// The zone's hash table: live sessions by handle, in one span of shared memory, indices instead of
+// pointers. Readers take no lock; writers hold their shard's robust mutex (LockedShard).
+//
+// Concurrency contract
+//   find, touch, find_tombstone   any process, any time, no lock, no system call, no allocation.
+//   everything that takes a LockedShard&   only while that guard lives; never hold two guards.
+//   format   once, by the process that creates the zone, before any other process attaches.
+// A Table is a cheap view (pointers into the span); it owns nothing and is trivially copyable.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <type_traits>
+
+#include "core/bytes.h"
+#include "core/time_ms.h"
+#include "core/token.h"
+
+namespace sg {
+
+struct TableHeader;  // zone/layout.h
+class LockedShard;   // zone/shard_lock.h
+
+// Why a handle that is no longer in the table left it. Kept in tombstones.
+enum class Departure : std::uint8_t {
+    ended = 1,        // logout, destroy
+    regenerated = 2,  // replaced by a new handle
+    expired_idle = 3,
+    expired_absolute = 4,
+};
+
+enum class FindResult : std::uint8_t {
+    found,
+    absent,     // certain: the bucket did not change during the walk
+    busy,       // a writer was in the way for about 100 tries: lock the shard, ask again
+    too_small,  // `record` was smaller than the record: all of the view is filled, record_size
+                // included
+};
+
+// Names one incarnation of one cell. A touch through a stale SlotRef does nothing.
+struct SlotRef {
+    std::uint32_t shard = 0;
+    std::uint32_t index = 0;       // 1-based; 0 names nothing
+    std::uint32_t generation = 0;  // 22 bits used
+};
+
+// A consistent copy of one session. `superseded_until` 0: live. Otherwise the session has been
+// regenerated: `successor` names the new handle, and the old token passes (restricted) until then.
+struct SessionView {
+    Token token;
+    SlotRef slot;
+    TimeMs last_seen = 0;
+    TimeMs superseded_until = 0;
+    Handle successor{};
+    std::size_t record_size = 0;
+};
+
+enum class InsertResult : std::uint8_t { inserted, exists, full, too_large };
+
+// What the sweep needs to know of a realm's times to recognise an expired session, in ms.
+// idle 0: no idle timeout. Per-session limits inside the record can only shorten these.
+struct SweepLimits {
+    TimeMs idle = 0;
+    TimeMs absolute = 0;
+};
+
+struct TableStats {
+    std::uint64_t live = 0;  // live and superseded sessions
+    std::uint64_t cells_used = 0;
+    std::uint64_t cells_total = 0;
+    std::uint64_t repairs = 0;  // shards repaired after a killed writer
+};
+
+class Table {
+  public:
+    static constexpr std::size_t kMasterKeyBytes = 32;
+    static constexpr std::size_t kHashKeyBytes = 16;
+    static constexpr std::size_t kMaxRecordBytes = 64 * 1024;
+
+    // Smallest span `format` accepts (one shard, a handful of sessions).
+    static std::size_t minimum_bytes() noexcept;
+
+    // Lays out an empty table over `memory` (8-byte aligned at least; page aligned in a zone).
+    // `hash_key` randomises bucket placement, `master_key` is the key used when the realm has no
+    // key file. nullopt when the span is too small. The mutexes are initialised here.
+    static std::optional<Table> format(
+        std::span<std::byte> memory, std::span<const std::uint8_t, kHashKeyBytes> hash_key,
+        std::span<const std::uint8_t, kMasterKeyBytes> master_key) noexcept;
+
+    // Views a table that `format` laid out, in this or another process. nullopt when magic, layout
+    // version or geometry do not fit the span.
+    static std::optional<Table> attach(std::span<std::byte> memory) noexcept;
+
+    std::span<const std::uint8_t, kMasterKeyBytes> master_key() const noexcept;
+
+    // Looks a handle up. On `found`, `view` is filled and the first view.record_size bytes of
+    // `record` hold the record. The result is a consistent snapshot.
+    FindResult find(const Handle& handle, SessionView& view, ByteSpan record) const noexcept;
+
+    // The same under the shard's lock: never `busy`.
+    FindResult find_locked(LockedShard& shard, const Handle& handle, SessionView& view,
+                           ByteSpan record) const noexcept;
+
+    // Advances last seen to `now`, by compare-and-swap, never backwards and only by a second or
+    // more; does nothing (false) when the slot belongs to another generation by now. Lock-free.
+    bool touch(SlotRef slot, TimeMs now) const noexcept;
+
+    // Why this handle left, if a tombstone is still known. Lock-free.
+    std::optional<Departure> find_tombstone(const Handle& handle, TimeMs now) const noexcept;
+
+    // Locks the shard this handle belongs to; repairs it first when its last writer was killed.
+    LockedShard lock(const Handle& handle) const noexcept;
+
+    // Adds a session. Where cells are short, expired sessions of the shard are reclaimed first (at
+    // most one pass over its cells, about half a millisecond); then `full`.
+    InsertResult insert(LockedShard& shard, const Token& token, ByteView record, TimeMs last_seen,
+                        const SweepLimits& limits, TimeMs now) const noexcept;
+
+    // Replaces the record of a live session (same handle, same token, last seen kept), as one step
+    // for readers and for a crash: old or new, never a mixture. nullopt when it is not live.
+    std::optional<InsertResult> replace(LockedShard& shard, const Handle& handle, ByteView record,
+                                        const SweepLimits& limits, TimeMs now) const noexcept;
+
+    // Marks a live session as regenerated (see SessionView). False when it is not live.
+    bool supersede(LockedShard& shard, const Handle& handle, const Handle& successor,
+                   TimeMs until) const noexcept;
+
+    // Removes a session and leaves a tombstone until `tombstone_until`. False when it was not there
+    // (the tombstone is written all the same: ended stays ended).
+    bool remove(LockedShard& shard, const Handle& handle, Departure why,
+                TimeMs tombstone_until) const noexcept;
+
+    // Removes expired and outlived superseded sessions among `cells` cells of this shard, from
+    // where the last sweep stopped. Returns how many sessions were removed.
+    std::size_t sweep_shard(LockedShard& shard, const SweepLimits& limits, TimeMs now,
+                            std::size_t cells) const noexcept;
+    std::size_t shard_count() const noexcept;
+    std::size_t cells_per_shard() const noexcept;
+    LockedShard lock_shard(std::size_t number) const noexcept;
+
+    // Copies every live session of `old` into this (new, unshared) table, only reading `old`, which
+    // may be in use. Returns false when they do not all fit; `needed_cells` and `copied` are
+    // filled either way. Tombstones are copied as far as they fit.
+    bool copy_from(const Table& old, TimeMs now, std::uint64_t& copied,
+                   std::uint64_t& needed_cells) const noexcept;
+
+    TableStats stats() const noexcept;
+
+    // Upper bound of bytes a session with this record size takes, its share of buckets and
+    // tombstones included. For messages ("zone needs at least ...") and the documentation.
+    static std::size_t bytes_per_session(std::size_t record_size) noexcept;
+
+  private:
+    explicit Table(TableHeader* header) noexcept : header_(header) {}
+    TableHeader* header_;
+};
+
+static_assert(std::is_trivially_copyable_v<Table>);
+
+}  // namespace sg
