@@ -1,0 +1,256 @@
+#include "nginx/control_command.h"
+
+#include "core/lifecycle.h"
+#include "nginx/clock.h"
+#include "nginx/fetch_metadata.h"
+#include "nginx/str.h"
+#include "nginx/worker.h"
+
+namespace sg::ngx {
+namespace {
+
+// Everything one execution needs; lives on the stack.
+struct Execution {
+    ngx_http_request_t* r;
+    RequestCtx& ctx;
+    Pass& pass;
+    RealmConf& realm;
+    ControlCommand command;
+    TimeMs now;
+};
+
+void log_ignored(ngx_http_request_t* r, RealmConf* realm, const char* why) noexcept {
+    // Without a realm there is no zone to count in; the minute is then the worker's own.
+    const bool due = realm != nullptr ? count_event(*realm, Event::control_ignored, now_ms())
+                                      : minute_has_passed_here();
+    if (due) {
+        ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+                      "session guard: X-Accel-Session from upstream removed: %s", why);
+    }
+}
+
+ngx_int_t malformed(ngx_http_request_t* r, RealmConf& realm, std::string_view value,
+                    const ControlError& error) noexcept {
+    count_event(realm, Event::control_malformed, now_ms());
+    // The value may carry personal data (user, attributes): only the offending piece is quoted.
+    const ngx_str_t token = str(error.token.substr(0, 64));
+    ngx_log_error(
+        NGX_LOG_ERR, r->connection->log, 0,
+        "session guard: realm \"%V\": invalid X-Accel-Session (%uz bytes): %s at byte %uz, "
+        "near \"%V\"",
+        &realm.name, value.size(), error.what, error.offset, &token);
+    return NGX_HTTP_BAD_GATEWAY;
+}
+
+ngx_int_t refuse_login(const Execution& run, Change why) noexcept {
+    if (why == Change::full) {
+        if (count_event(run.realm, Event::zone_full, run.now)) {
+            ngx_log_error(
+                NGX_LOG_ALERT, run.r->connection->log, 0,
+                "session guard: realm \"%V\": zone is full, logins are refused (%uL so far); "
+                "enlarge \"zone\" and reload",
+                &run.realm.name, event_count(run.realm, Event::zone_full));
+        }
+        return NGX_HTTP_SERVICE_UNAVAILABLE;
+    }
+    if (why == Change::too_large) {
+        ngx_log_error(
+            NGX_LOG_ERR, run.r->connection->log, 0,
+            "session guard: realm \"%V\": the session's data does not fit max_data or the "
+            "zone",
+            &run.realm.name);
+        return NGX_HTTP_BAD_GATEWAY;
+    }
+    if (count_event(run.realm, Event::random_failed, run.now)) {
+        ngx_log_error(NGX_LOG_ALERT, run.r->connection->log, 0,
+                      "session guard: realm \"%V\": no random bytes or a damaged record, refused",
+                      &run.realm.name);
+    }
+    return NGX_HTTP_SERVICE_UNAVAILABLE;
+}
+
+ByteSpan work_space(const Execution& run) noexcept {
+    const std::size_t size = work_bytes(run.realm.max_data);
+    auto* const bytes = static_cast<std::uint8_t*>(ngx_palloc(run.r->pool, size));
+    return bytes != nullptr ? ByteSpan(bytes, size) : ByteSpan();
+}
+
+// Whatever credential came with the request stops working: it is never linked to the new session.
+void end_presented(const Execution& run, Departure why) noexcept {
+    const Presented* const presented = find_presented(run.ctx, run.realm);
+    if (presented == nullptr) {
+        return;
+    }
+    const Candidates& candidates = presented->candidates;
+    for (std::size_t i = 0; i < candidates.count; ++i) {
+        const auto token = parse_token(candidates.values[i]);
+        if (token && holds_session(run.realm.core, *token)) {
+            end_session(run.realm.core, token->handle, why, run.now);
+        }
+    }
+}
+
+ngx_int_t owe_token(const Execution& run, const Token& token) noexcept {
+    run.ctx.owed = OwedCookie{};
+    run.ctx.owed.realm = &run.realm;
+    run.ctx.owed.token = token;
+    run.ctx.owed.set = true;
+    return present_instead(run.r, run.ctx, run.realm, token) == NGX_OK
+               ? NGX_OK
+               : NGX_HTTP_INTERNAL_SERVER_ERROR;
+}
+
+ngx_int_t create(const Execution& run) noexcept {
+    const ngx_uint_t status = run.r->upstream->headers_in.status_n;
+    if (status < 200 || status >= 400) {
+        ngx_log_error(NGX_LOG_INFO, run.r->connection->log, 0,
+                      "session guard: realm \"%V\": create ignored, the upstream answered %ui",
+                      &run.realm.name, status);
+        return NGX_OK;
+    }
+    if (run.realm.secure != SecureMode::off && !is_https(run.r, run.realm)) {
+        if (count_event(run.realm, Event::insecure, run.now)) {
+            ngx_log_error(NGX_LOG_ERR, run.r->connection->log, 0,
+                          "session guard: realm \"%V\": login refused, it came over plain http",
+                          &run.realm.name);
+        }
+        run.ctx.refusal = Status::insecure;
+        run.ctx.refusal_code = NGX_HTTP_FORBIDDEN;
+        return NGX_HTTP_FORBIDDEN;
+    }
+    const ByteSpan work = work_space(run);
+    if (work.empty()) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+    const Changed changed =
+        open_session(run.realm.core, worker_random(), run.command, run.now, work);
+    if (changed.result != Change::done) {
+        return refuse_login(run, changed.result);
+    }
+    end_presented(run, Departure::regenerated);
+    return owe_token(run, *changed.token);
+}
+
+// update, renew, reauth: only a request that was let in with a session, and not one that holds an
+// already replaced handle, may change it.
+ngx_int_t change(const Execution& run) noexcept {
+    if (!run.pass.admitted || run.pass.session.restricted) {
+        ngx_log_error(
+            NGX_LOG_INFO, run.r->connection->log, 0,
+            "session guard: realm \"%V\": %s ignored, the request had no session of its own",
+            &run.realm.name, verb_name(run.command.verb).data());
+        return NGX_OK;
+    }
+    const ByteSpan work = work_space(run);
+    if (work.empty()) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+    const Changed changed = change_session(run.realm.core, worker_random(), run.pass.token.handle,
+                                           run.command, run.realm.max_data, run.now, work);
+    if (changed.result == Change::gone) {
+        ngx_log_error(NGX_LOG_INFO, run.r->connection->log, 0,
+                      "session guard: realm \"%V\": %s came too late, the session has ended",
+                      &run.realm.name, verb_name(run.command.verb).data());
+        return NGX_OK;
+    }
+    if (changed.result != Change::done) {
+        return refuse_login(run, changed.result);
+    }
+    return changed.token ? owe_token(run, *changed.token) : NGX_OK;
+}
+
+ngx_int_t destroy(const Execution& run) noexcept {
+    end_presented(run, Departure::ended);
+    run.ctx.owed = OwedCookie{};
+    run.ctx.owed.realm = &run.realm;
+    run.ctx.owed.expire = find_presented(run.ctx, run.realm) != nullptr;
+    return NGX_OK;
+}
+
+ngx_int_t execute(const Execution& run) noexcept {
+    switch (run.command.verb) {
+        case ControlVerb::create:
+            return create(run);
+        case ControlVerb::update:
+        case ControlVerb::renew:
+        case ControlVerb::reauth:
+            return change(run);
+        case ControlVerb::destroy:
+            break;
+    }
+    return destroy(run);
+}
+
+ngx_int_t read_lines(ngx_http_request_t* r, RequestCtx& ctx, Pass& pass,
+                     const ControlLines& lines) noexcept {
+    RealmConf& realm = *pass.conf->realm;
+    ControlError error;
+    if (lines.count > 1) {
+        error.what = "the header came more than once";
+        return malformed(r, realm, lines.first, error);
+    }
+    const std::size_t size = control_scratch_size(lines.first);
+    auto* const scratch = static_cast<std::uint8_t*>(ngx_palloc(r->pool, size + 1));
+    if (scratch == nullptr) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+    const auto command = parse_control(lines.first, realm.max_data, {scratch, size}, error);
+    if (!command) {
+        return malformed(r, realm, lines.first, error);
+    }
+    if ((pass.conf->control & verb_bit(command->verb)) == 0) {
+        log_ignored(r, &realm, "session_control of this location does not list the verb");
+        return NGX_OK;
+    }
+    return execute({r, ctx, pass, realm, *command, now_ms()});
+}
+
+}  // namespace
+
+ControlLines find_control(const ngx_http_upstream_t* upstream) noexcept {
+    ControlLines lines;
+    if (upstream == nullptr || upstream->headers_in.headers.part.elts == nullptr) {
+        return lines;
+    }
+    for (const ngx_list_part_t* part = &upstream->headers_in.headers.part; part != nullptr;
+         part = part->next) {
+        const auto* const elements = static_cast<const ngx_table_elt_t*>(part->elts);
+        for (ngx_uint_t i = 0; i < part->nelts; ++i) {
+            const ngx_table_elt_t& header = elements[i];
+            if (header.key.len == kControlHeader.size() &&
+                equal_ignoring_case(view(header.key), kControlHeader)) {
+                lines.first = lines.count == 0 ? view(header.value) : lines.first;
+                ++lines.count;
+            }
+        }
+    }
+    return lines;
+}
+
+ngx_int_t read_control(ngx_http_request_t* r, RequestCtx& ctx) noexcept {
+    ngx_http_upstream_t* const upstream = r->upstream;
+    if (r != r->main || upstream == nullptr || upstream == ctx.read_upstream) {
+        return NGX_OK;
+    }
+    const ControlLines lines = find_control(upstream);
+    if (lines.count == 0) {
+        return NGX_OK;
+    }
+    ctx.read_upstream = upstream;
+#if (NGX_HTTP_CACHE)
+    if (r->cached) {
+        return NGX_OK;  // somebody else's login, replayed from the cache
+    }
+    upstream->cacheable = 0;
+#endif
+    upstream->store = 0;
+    Pass* const pass = upstream_owner(r, ctx);
+    if (pass == nullptr || pass->conf->realm == nullptr || pass->conf->control == 0) {
+        log_ignored(r, pass != nullptr ? pass->conf->realm : nullptr,
+                    "this location has no session_control");
+        return NGX_OK;
+    }
+    return read_lines(r, ctx, *pass, lines);
+}
+
+}  // namespace sg::ngx

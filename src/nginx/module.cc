@@ -1,0 +1,71 @@
+// Table of contents: which function runs when. No logic here.
+#include "nginx/ngx.h"
+
+#include "nginx/clock.h"
+#include "nginx/conf.h"
+#include "nginx/identity.h"
+#include "nginx/pass.h"
+#include "nginx/response.h"
+#include "nginx/takeout.h"
+#include "nginx/variables.h"
+#include "nginx/worker.h"
+
+namespace sg::ngx {
+namespace {
+
+ngx_int_t add_handler(ngx_http_core_main_conf_t* core, ngx_http_phases phase,
+                      ngx_http_handler_pt handler) noexcept {
+    auto* const place =
+        static_cast<ngx_http_handler_pt*>(ngx_array_push(&core->phases[phase].handlers));
+    if (place == nullptr) {
+        return NGX_ERROR;
+    }
+    *place = handler;
+    return NGX_OK;
+}
+
+ngx_int_t preconfiguration(ngx_conf_t* cf) noexcept {
+#if (SESSION_GUARD_TEST_CLOCK)
+    map_test_file();
+#endif
+    return add_variables(cf);
+}
+
+ngx_int_t postconfiguration(ngx_conf_t* cf) noexcept {
+    auto* const core = static_cast<ngx_http_core_main_conf_t*>(
+        ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module));
+    auto* const conf = static_cast<MainConf*>(
+        ngx_http_conf_get_module_main_conf(cf, ngx_http_session_guard_module));
+    const bool installed =
+        add_handler(core, NGX_HTTP_POST_READ_PHASE, take_out_handler) == NGX_OK &&
+        add_handler(core, NGX_HTTP_SERVER_REWRITE_PHASE, take_out_handler) == NGX_OK &&
+        add_handler(core, NGX_HTTP_REWRITE_PHASE, take_out_handler) == NGX_OK &&
+        add_handler(core, NGX_HTTP_PREACCESS_PHASE, preaccess_handler) == NGX_OK &&
+        add_handler(core, NGX_HTTP_ACCESS_PHASE, access_handler) == NGX_OK &&
+        install_header_filter(cf) == NGX_OK && collect_identity_names(cf, *conf) == NGX_OK;
+    return installed ? check_logins(cf) : NGX_ERROR;
+}
+
+ngx_http_module_t context = {
+    preconfiguration,   postconfiguration, create_main_conf,     nullptr,
+    create_server_conf, merge_server_conf, create_location_conf, merge_location_conf,
+};
+
+}  // namespace
+}  // namespace sg::ngx
+
+// C linkage and visibility come from the declaration in ngx.h.
+ngx_module_t ngx_http_session_guard_module = {
+    NGX_MODULE_V1,
+    &sg::ngx::context,
+    sg::ngx::commands,
+    NGX_HTTP_MODULE,
+    nullptr,                // init_master
+    nullptr,                // init_module
+    sg::ngx::start_worker,  // init_process
+    nullptr,                // init_thread
+    nullptr,                // exit_thread
+    nullptr,                // exit_process
+    nullptr,                // exit_master
+    NGX_MODULE_V1_PADDING,
+};

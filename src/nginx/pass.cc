@@ -1,0 +1,199 @@
+#include "nginx/pass.h"
+
+#include <new>
+
+#include "nginx/clock.h"
+#include "nginx/control_command.h"
+#include "nginx/fetch_metadata.h"
+#include "nginx/identity.h"
+#include "nginx/refusal.h"
+#include "nginx/request_ctx.h"
+#include "nginx/request_headers.h"
+#include "nginx/takeout.h"
+
+namespace sg::ngx {
+namespace {
+
+Pass* enter(ngx_http_request_t* r, RequestCtx& ctx, LocationConf* conf) noexcept {
+    void* const place = ngx_palloc(r->pool, sizeof(Pass));
+    if (place == nullptr) {
+        return nullptr;
+    }
+    auto* const pass = new (place) Pass{};
+    pass->older = ctx.newest;
+    pass->request = r;
+    pass->conf = conf;
+    pass->upstream_before = r->upstream;
+    ctx.newest = pass;
+    return pass;
+}
+
+// Every pass starts without any realm's identity headers: what an earlier location was allowed to
+// say about the user is not said to this one.
+ngx_int_t drop_identity(ngx_http_request_t* r, const RequestCtx& ctx) noexcept {
+    if (!ctx.identity_set) {
+        return NGX_OK;
+    }
+    const MainConf& conf = *main_conf(r);
+    return rebuild_request_headers(
+        r,
+        [&conf](const ngx_table_elt_t& header) { return is_identity_name(conf, view(header.key)); },
+        {});
+}
+
+bool sent_in_the_clear(ngx_http_request_t* r, RealmConf& realm) noexcept {
+    if (realm.secure == SecureMode::off || is_https(r, realm)) {
+        return false;
+    }
+    if (count_event(realm, Event::insecure, now_ms())) {
+        ngx_log_error(
+            NGX_LOG_WARN, r->connection->log, 0,
+            "session guard: realm \"%V\": session cookie refused, it came over plain http; "
+            "use TLS, or \"secure=assumed\" where TLS ends in front of nginx",
+            &realm.name);
+    }
+    return true;
+}
+
+// Who is it? Fills the pass's status and session.
+ngx_int_t authenticate(ngx_http_request_t* r, const RequestCtx& ctx, Pass& pass) noexcept {
+    RealmConf& realm = *pass.conf->realm;
+    const Presented* const presented = find_presented(ctx, realm);
+    if (presented == nullptr) {
+        return NGX_OK;
+    }
+    if (sent_in_the_clear(r, realm)) {
+        pass.status = Status::insecure;
+        return NGX_OK;
+    }
+    std::size_t size = kTypicalRecordBytes * presented->candidates.count;
+    for (;;) {
+        auto* const bytes = static_cast<std::uint8_t*>(ngx_pnalloc(r->pool, size));
+        if (bytes == nullptr) {
+            return NGX_ERROR;
+        }
+        const Outcome outcome = begin(realm.core, presented->candidates, now_ms(), {bytes, size});
+        if (outcome.step == Outcome::Step::needs_buffer) {
+            size = outcome.needed_bytes;
+            continue;
+        }
+        pass.status = outcome.status;
+        pass.session = outcome.session;
+        pass.token = outcome.token;
+        if (outcome.status == Status::store_unavailable &&
+            count_event(realm, Event::record_damaged, now_ms())) {
+            ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                          "session guard: realm \"%V\": a session record cannot be read",
+                          &realm.name);
+        }
+        return NGX_OK;
+    }
+}
+
+// Cross-site requests may neither act with a session nor log the victim in as somebody else.
+bool cross_site(ngx_http_request_t* r, const Pass& pass) noexcept {
+    const LocationConf& conf = *pass.conf;
+    const bool may_create = (conf.control & verb_bit(ControlVerb::create)) != 0;
+    if (!conf.csrf || (pass.status != Status::valid && !may_create && !conf.is_logout)) {
+        return false;
+    }
+    switch (csrf_verdict(r, *conf.realm)) {
+        case CsrfVerdict::pass:
+            return false;
+        case CsrfVerdict::pass_unattested:
+            if (count_event(*conf.realm, Event::csrf_unattested, now_ms())) {
+                ngx_log_error(
+                    NGX_LOG_INFO, r->connection->log, 0,
+                    "session guard: realm \"%V\": unsafe request without Sec-Fetch-Site and "
+                    "Origin let pass (%uL so far)",
+                    &conf.realm->name, event_count(*conf.realm, Event::csrf_unattested));
+            }
+            return false;
+        case CsrfVerdict::refuse:
+            break;
+    }
+    return true;
+}
+
+void touch(ngx_http_request_t* r, const Pass& pass) noexcept {
+    const LocationConf& conf = *pass.conf;
+    // session_info: looking at the clock does not move it, a POST ("I am still here") does.
+    const bool counts = conf.is_info ? r->method == NGX_HTTP_POST : conf.touch != 0;
+    if (counts && !pass.session.restricted) {
+        conf.realm->core.table->touch(pass.session.slot.slot, now_ms());
+    }
+}
+
+ngx_int_t admit(ngx_http_request_t* r, RequestCtx& ctx, Pass& pass) noexcept {
+    pass.admitted = true;
+    touch(r, pass);
+    if (pass.conf->realm->identity != nullptr) {
+        ctx.identity_set = true;
+        return set_identity(r, *pass.conf->realm);
+    }
+    return NGX_OK;
+}
+
+// May it? NGX_OK: admitted; NGX_DECLINED: passes as anonymous; else an answer (see refusal.h).
+ngx_int_t authorise(ngx_http_request_t* r, RequestCtx& ctx, Pass& pass) noexcept {
+    if (cross_site(r, pass)) {
+        return refuse(r, ctx, pass, Status::csrf);
+    }
+    if (pass.status == Status::valid) {
+        return admit(r, ctx, pass) == NGX_OK ? NGX_OK : NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+    if (pass.conf->mode == static_cast<ngx_uint_t>(SessionMode::optional)) {
+        return NGX_DECLINED;
+    }
+    return refuse(r, ctx, pass, pass.status);
+}
+
+}  // namespace
+
+ngx_int_t preaccess_handler(ngx_http_request_t* r) noexcept {
+    if (!main_conf(r)->in_use) {
+        return NGX_DECLINED;
+    }
+    RequestCtx* const ctx = take_out(r);
+    if (ctx == nullptr) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+    // The location before this one may have been told something about the session by its upstream.
+    const ngx_int_t earlier = read_control(r, *ctx);
+    if (earlier != NGX_OK) {
+        return earlier;
+    }
+    LocationConf* const conf = location_conf(r);
+    Pass* const pass = enter(r, *ctx, conf);
+    if (pass == nullptr || drop_identity(r, *ctx) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+    if (conf->realm == nullptr) {
+        return NGX_DECLINED;
+    }
+    if (authenticate(r, *ctx, *pass) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+    if (r == r->main) {
+        return NGX_DECLINED;
+    }
+    const ngx_int_t rc = authorise(r, *ctx, *pass);
+    return rc == NGX_OK ? NGX_DECLINED : rc;
+}
+
+ngx_int_t access_handler(ngx_http_request_t* r) noexcept {
+    if (location_conf(r)->realm == nullptr) {
+        return NGX_DECLINED;
+    }
+    RequestCtx* const ctx = find_request_ctx(r);
+    Pass* const pass = ctx != nullptr ? current_pass(r, *ctx) : nullptr;
+    if (pass == nullptr || pass->conf != location_conf(r)) {
+        // Cannot happen: PREACCESS precedes ACCESS. If it does, nobody has been authenticated.
+        ngx_log_error(NGX_LOG_ALERT, r->connection->log, 0,
+                      "session guard: a location was entered without authentication");
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+    return authorise(r, *ctx, *pass);
+}
+
+}  // namespace sg::ngx

@@ -1,0 +1,303 @@
+// session_realm name { ... }: one application's sessions. Each directive of the block has one
+// function here; the defaults stand in finish(), once.
+#include "nginx/ngx.h"
+
+#include <new>
+
+#include "nginx/conf.h"
+#include "nginx/conf_text.h"
+#include "nginx/identity.h"
+#include "nginx/key_file.h"
+#include "nginx/realm_cookie.h"
+
+namespace sg::ngx {
+namespace {
+
+constexpr std::string_view kDefaultIdle = "15m";
+constexpr std::string_view kDefaultAbsolute = "8h";
+constexpr ssize_t kDefaultZone = 16 * 1024 * 1024;
+constexpr std::size_t kDefaultMaxData = 4096;
+constexpr TimeMs kLongestTimeout = 400LL * 24 * kHour;  // what browsers cap Max-Age at
+
+// What the block has said so far.
+struct Parse {
+    RealmConf* realm;
+    ssize_t zone_size = 0;
+    bool zone = false;
+    bool key_file = false;
+    bool cookie = false;
+    bool origin = false;
+    bool idle = false;
+    bool absolute = false;
+    bool max_data = false;
+};
+
+char* set_once(bool& flag) noexcept {
+    if (flag) {
+        return is_duplicate();
+    }
+    flag = true;
+    return NGX_CONF_OK;
+}
+
+char* parse_zone(ngx_conf_t* cf, Parse& parse) noexcept {
+    if (char* const twice = set_once(parse.zone)) {
+        return twice;
+    }
+    ngx_str_t& size = words(cf)[1];
+    parse.zone_size = ngx_parse_size(&size);
+    if (parse.zone_size == NGX_ERROR) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid zone size \"%V\"", &size);
+        return kConfError;
+    }
+    if (static_cast<std::size_t>(parse.zone_size) < minimum_zone_bytes()) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "zone size \"%V\" is too small, at least %uz bytes", &size,
+                           minimum_zone_bytes());
+        return kConfError;
+    }
+    return NGX_CONF_OK;
+}
+
+char* parse_key_file(ngx_conf_t* cf, Parse& parse) noexcept {
+    if (char* const twice = set_once(parse.key_file)) {
+        return twice;
+    }
+    return read_key_file(cf, words(cf)[1], *parse.realm) == NGX_OK ? NGX_CONF_OK : kConfError;
+}
+
+char* parse_cookie(ngx_conf_t* cf, Parse& parse) noexcept {
+    if (char* const twice = set_once(parse.cookie)) {
+        return twice;
+    }
+    return parse_realm_cookie(cf, *parse.realm);
+}
+
+char* parse_origin(ngx_conf_t* cf, Parse& parse) noexcept {
+    if (char* const twice = set_once(parse.origin)) {
+        return twice;
+    }
+    return parse_realm_origins(cf, *parse.realm);
+}
+
+char* parse_identity(ngx_conf_t* cf, Parse& parse) noexcept {
+    return parse_identity_headers(cf, *parse.realm);
+}
+
+char* parse_timeout(ngx_conf_t* cf, bool& flag, bool may_be_off, TimeMs& timeout) noexcept {
+    if (char* const twice = set_once(flag)) {
+        return twice;
+    }
+    ngx_str_t& value = words(cf)[1];
+    if (may_be_off && view(value) == "off") {
+        timeout = 0;
+        return NGX_CONF_OK;
+    }
+    const ngx_int_t parsed = ngx_parse_time(&value, 0);
+    if (parsed == NGX_ERROR || parsed < kSecond || parsed > kLongestTimeout) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid timeout \"%V\": a time from 1s to 400d%s",
+                           &value, may_be_off ? ", or \"off\"" : "");
+        return kConfError;
+    }
+    timeout = parsed;
+    return NGX_CONF_OK;
+}
+
+char* parse_idle(ngx_conf_t* cf, Parse& parse) noexcept {
+    return parse_timeout(cf, parse.idle, true, parse.realm->core.timeouts.idle);
+}
+
+char* parse_absolute(ngx_conf_t* cf, Parse& parse) noexcept {
+    return parse_timeout(cf, parse.absolute, false, parse.realm->core.timeouts.absolute);
+}
+
+char* parse_max_data(ngx_conf_t* cf, Parse& parse) noexcept {
+    if (char* const twice = set_once(parse.max_data)) {
+        return twice;
+    }
+    const ssize_t size = ngx_parse_size(&words(cf)[1]);
+    if (size == NGX_ERROR || static_cast<std::size_t>(size) > RecordLimits::kMaxDataBytes) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid max_data \"%V\": at most 32k",
+                           &words(cf)[1]);
+        return kConfError;
+    }
+    parse.realm->max_data = static_cast<std::size_t>(size);
+    return NGX_CONF_OK;
+}
+
+struct RealmDirective {
+    std::string_view name;
+    std::size_t least;  // words after the name
+    std::size_t most;
+    char* (*parse)(ngx_conf_t* cf, Parse& parse) noexcept;
+};
+
+constexpr std::size_t kMany = 64;
+
+constexpr std::array<RealmDirective, 8> kDirectives{{
+    {"zone", 1, 1, parse_zone},
+    {"key_file", 1, 1, parse_key_file},
+    {"cookie", 1, kMany, parse_cookie},
+    {"origin", 1, kMany, parse_origin},
+    {"identity", 1, kMany, parse_identity},
+    {"idle_timeout", 1, 1, parse_idle},
+    {"absolute_timeout", 1, 1, parse_absolute},
+    {"max_data", 1, 1, parse_max_data},
+}};
+
+// ngx_conf_parse calls this for each line of the block (the way "types" and "map" do).
+char* dispatch(ngx_conf_t* cf, ngx_command_t*, void* conf) noexcept {
+    auto& parse = *static_cast<Parse*>(conf);
+    const std::span<ngx_str_t> word = words(cf);
+    if (view(word[0]) == "include") {
+        return ngx_conf_include(cf, nullptr, conf);
+    }
+    for (const RealmDirective& directive : kDirectives) {
+        if (view(word[0]) != directive.name) {
+            continue;
+        }
+        if (word.size() - 1 < directive.least || word.size() - 1 > directive.most) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid number of arguments in \"%V\" directive", &word[0]);
+            return kConfError;
+        }
+        char* const result = directive.parse(cf, parse);
+        if (result != NGX_CONF_OK && result != kConfError) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"%V\" directive %s", &word[0], result);
+            return kConfError;
+        }
+        return result;
+    }
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "unknown directive \"%V\" in session_realm", &word[0]);
+    return kConfError;
+}
+
+char* finish(ngx_conf_t* cf, Parse& parse) noexcept {
+    RealmConf& realm = *parse.realm;
+    Timeouts& timeouts = realm.core.timeouts;
+    if (!parse.idle) {
+        ngx_str_t text = str(kDefaultIdle);
+        timeouts.idle = ngx_parse_time(&text, 0);
+    }
+    if (!parse.absolute) {
+        ngx_str_t text = str(kDefaultAbsolute);
+        timeouts.absolute = ngx_parse_time(&text, 0);
+    }
+    if (timeouts.idle >= timeouts.absolute) {
+        ngx_conf_log_error(
+            NGX_LOG_WARN, cf, 0,
+            "realm \"%V\": idle_timeout is not shorter than absolute_timeout and never "
+            "takes effect",
+            &realm.name);
+    }
+    if (timeouts.idle == 0) {
+        ngx_conf_log_error(
+            NGX_LOG_WARN, cf, 0,
+            "realm \"%V\": without idle_timeout an unattended session stays open until "
+            "absolute_timeout",
+            &realm.name);
+    }
+    if (!parse.max_data) {
+        realm.max_data = kDefaultMaxData;
+    }
+    realm.generated_key = !parse.key_file;
+    if (finish_realm_cookie(cf, realm) != NGX_OK) {
+        return kConfError;
+    }
+    ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                       "realm \"%V\" has no store: a restart or binary upgrade of nginx ends its "
+                       "sessions",
+                       &realm.name);
+    return add_zone(cf, realm, parse.zone ? parse.zone_size : kDefaultZone) == NGX_OK ? NGX_CONF_OK
+                                                                                      : kConfError;
+}
+
+bool valid_realm_name(std::string_view name) noexcept {
+    constexpr std::string_view kAllowed =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
+    return !name.empty() && name.size() <= kMaxRealmName &&
+           name.find_first_not_of(kAllowed) == std::string_view::npos && name != "off";
+}
+
+void destroy_realm(void* data) noexcept {
+    static_cast<RealmConf*>(data)->~RealmConf();
+}
+
+// In cf->pool; the destructor (OpenSSL contexts) runs when the configuration goes.
+RealmConf* new_realm(ngx_conf_t* cf) noexcept {
+    ngx_pool_cleanup_t* const cleanup = ngx_pool_cleanup_add(cf->pool, sizeof(RealmConf));
+    if (cleanup == nullptr) {
+        return nullptr;
+    }
+    auto* const realm = new (cleanup->data) RealmConf{};
+    cleanup->handler = destroy_realm;
+    return realm;
+}
+
+RealmConf* declare_realm(ngx_conf_t* cf, MainConf& conf) noexcept {
+    const ngx_str_t& name = words(cf)[1];
+    if (!valid_realm_name(view(name))) {
+        ngx_conf_log_error(
+            NGX_LOG_EMERG, cf, 0,
+            "invalid realm name \"%V\": 1 to 64 letters, digits, \"_\", \".\", \"-\"", &name);
+        return nullptr;
+    }
+    if (find_realm(conf, name) != nullptr) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "duplicate session_realm \"%V\"", &name);
+        return nullptr;
+    }
+    RealmConf* const realm = new_realm(cf);
+    auto** const place = static_cast<RealmConf**>(ngx_array_push(&conf.realms));
+    if (realm == nullptr || place == nullptr) {
+        return nullptr;
+    }
+    *place = realm;
+    realm->name = name;
+    realm->index = conf.realms.nelts - 1;
+    realm->core.name = view(name);
+    conf.in_use = true;
+    return realm;
+}
+
+}  // namespace
+
+char* session_realm_block(ngx_conf_t* cf, ngx_command_t*, void* conf) noexcept {
+    auto& main = *static_cast<MainConf*>(conf);
+    Parse parse{.realm = declare_realm(cf, main)};
+    if (parse.realm == nullptr) {
+        return kConfError;
+    }
+    const ngx_conf_t saved = *cf;
+    cf->handler = dispatch;
+    cf->handler_conf = reinterpret_cast<decltype(cf->handler_conf)>(&parse);
+    char* const result = ngx_conf_parse(cf, nullptr);
+    *cf = saved;
+    if (result != NGX_CONF_OK) {
+        return result;
+    }
+    if (finish(cf, parse) != NGX_CONF_OK) {
+        return kConfError;
+    }
+    return check_cookie_clash(cf, main, *parse.realm);
+}
+
+RealmConf* find_realm(const MainConf& conf, const ngx_str_t& name) noexcept {
+    for (RealmConf* const realm : conf.all_realms()) {
+        if (view(realm->name) == view(name)) {
+            return realm;
+        }
+    }
+    return nullptr;
+}
+
+void* create_main_conf(ngx_conf_t* cf) noexcept {
+    auto* const conf = static_cast<MainConf*>(ngx_pcalloc(cf->pool, sizeof(MainConf)));
+    if (conf == nullptr ||
+        ngx_array_init(&conf->realms, cf->pool, 4, sizeof(RealmConf*)) != NGX_OK ||
+        ngx_array_init(&conf->identity_names, cf->pool, 4, sizeof(ngx_str_t)) != NGX_OK) {
+        return nullptr;
+    }
+    return conf;
+}
+
+}  // namespace sg::ngx

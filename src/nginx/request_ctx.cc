@@ -1,0 +1,112 @@
+#include "nginx/request_ctx.h"
+
+#include <new>
+
+#include "nginx/str.h"
+
+namespace sg::ngx {
+namespace {
+
+// Marks our entry in the pool's cleanup list; nothing to clean.
+void request_ctx_marker(void*) noexcept {}
+
+// A subrequest without a pass of its own is a clone when it already is behind our PREACCESS
+// handler.
+bool is_clone(const ngx_http_request_t* r) noexcept {
+    const auto* const conf = static_cast<const MainConf*>(
+        ngx_http_get_module_main_conf(r, ngx_http_session_guard_module));
+    return r->parent != nullptr &&
+           static_cast<ngx_uint_t>(r->phase_handler) > conf->preaccess_index;
+}
+
+Pass* newest_pass_of(const ngx_http_request_t* r, const RequestCtx& ctx) noexcept {
+    for (Pass* pass = ctx.newest; pass != nullptr; pass = pass->older) {
+        if (pass->request == r) {
+            return pass;
+        }
+    }
+    return nullptr;
+}
+
+}  // namespace
+
+RequestCtx* find_request_ctx(ngx_http_request_t* r) noexcept {
+    void** const place = &r->main->ctx[ngx_http_session_guard_module.ctx_index];
+    if (*place == nullptr) {
+        for (const ngx_pool_cleanup_t* each = r->pool->cleanup; each != nullptr;
+             each = each->next) {
+            if (each->handler == request_ctx_marker) {
+                *place = each->data;
+                break;
+            }
+        }
+    }
+    return static_cast<RequestCtx*>(*place);
+}
+
+RequestCtx* create_request_ctx(ngx_http_request_t* r) noexcept {
+    ngx_pool_cleanup_t* const cleanup = ngx_pool_cleanup_add(r->pool, sizeof(RequestCtx));
+    if (cleanup == nullptr) {
+        return nullptr;
+    }
+    auto* const ctx = new (cleanup->data) RequestCtx{};
+    cleanup->handler = request_ctx_marker;
+    ngx_http_set_ctx(r->main, ctx, ngx_http_session_guard_module);
+    return ctx;
+}
+
+const Presented* find_presented(const RequestCtx& ctx, const RealmConf& realm) noexcept {
+    const Presented* presented = ctx.presented;
+    while (presented != nullptr && presented->realm != &realm) {
+        presented = presented->next;
+    }
+    return presented;
+}
+
+ngx_int_t present_instead(ngx_http_request_t* r, RequestCtx& ctx, const RealmConf& realm,
+                          const Token& token) noexcept {
+    const std::span<char> text = characters(r->pool, kTokenChars);
+    auto* presented = const_cast<Presented*>(find_presented(ctx, realm));
+    if (presented == nullptr) {
+        void* const place = ngx_palloc(r->pool, sizeof(Presented));
+        if (place != nullptr) {
+            presented =
+                new (place) Presented{.next = ctx.presented, .realm = &realm, .candidates = {}};
+            ctx.presented = presented;
+        }
+    }
+    if (presented == nullptr || text.empty()) {
+        return NGX_ERROR;
+    }
+    format_token(token, text.first<kTokenChars>());
+    presented->candidates = Candidates{};
+    presented->candidates.values[0] = {text.data(), text.size()};
+    presented->candidates.count = 1;
+    return NGX_OK;
+}
+
+Pass* current_pass(ngx_http_request_t* r, const RequestCtx& ctx) noexcept {
+    for (; r != nullptr; r = r->parent) {
+        if (Pass* const pass = newest_pass_of(r, ctx)) {
+            return pass;
+        }
+        if (!is_clone(r)) {
+            break;
+        }
+    }
+    return nullptr;
+}
+
+Pass* upstream_owner(ngx_http_request_t* r, const RequestCtx& ctx) noexcept {
+    if (newest_pass_of(r, ctx) == nullptr) {
+        return r->upstream != nullptr ? current_pass(r, ctx) : nullptr;
+    }
+    for (Pass* pass = ctx.newest; pass != nullptr; pass = pass->older) {
+        if (pass->request == r && pass->upstream_before != r->upstream) {
+            return pass;
+        }
+    }
+    return nullptr;
+}
+
+}  // namespace sg::ngx

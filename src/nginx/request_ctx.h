@@ -1,0 +1,81 @@
+// What the module keeps per request. One RequestCtx serves the main request and all its
+// subrequests; it lives in the request pool and is found again through the pool's cleanup list,
+// because internal redirects zero the module contexts. All trivially destructible: the pool frees
+// it.
+#pragma once
+
+#include "nginx/ngx.h"
+
+#include <type_traits>
+
+#include "core/enforce.h"
+#include "nginx/conf.h"
+
+namespace sg::ngx {
+
+// The cookies of one realm that came with the request.
+struct Presented {
+    Presented* next = nullptr;
+    const RealmConf* realm = nullptr;
+    Candidates candidates;
+};
+
+// One entry of one request into one location: made in PREACCESS, once; see pass.h.
+struct Pass {
+    Pass* older;
+    ngx_http_request_t* request;
+    LocationConf* conf;
+    ngx_http_upstream_t* upstream_before;  // r->upstream as it was on entry
+    Status status;                         // none where `session` is off
+    Session session;                       // filled while status is valid
+    Token token;                           // what the decision was about
+    bool admitted;                         // authorised: the request may act as this session
+    bool refused;
+    ByteSpan buffer;
+};
+
+// Set-Cookie or expiry that the main request's response owes the client.
+struct OwedCookie {
+    RealmConf* realm;
+    Token token;
+    bool set;
+    bool expire;
+    bool expire_variants;  // all former attributes too
+};
+
+struct RequestCtx {
+    Presented* presented;
+    Pass* newest;
+    ngx_http_upstream_t* read_upstream;  // whose control header has been dealt with
+    OwedCookie owed;
+    Status refusal;           // of the main request, while refusal_code is not 0
+    ngx_uint_t refusal_code;  // what it was answered with: HTTP status
+    bool identity_set;        // some request of this tree carries identity headers
+};
+
+static_assert(std::is_trivially_destructible_v<RequestCtx> &&
+              std::is_trivially_destructible_v<Pass> &&
+              std::is_trivially_destructible_v<Presented>);
+
+// The context, or nullptr before the take-out.
+RequestCtx* find_request_ctx(ngx_http_request_t* r) noexcept;
+
+// A new one, registered for find_request_ctx. nullptr: out of memory.
+RequestCtx* create_request_ctx(ngx_http_request_t* r) noexcept;
+
+// The candidates of this realm, or nullptr when no cookie came.
+const Presented* find_presented(const RequestCtx& ctx, const RealmConf& realm) noexcept;
+
+// From here on (internal redirects), this realm's credential of the request is the new one.
+ngx_int_t present_instead(ngx_http_request_t* r, RequestCtx& ctx, const RealmConf& realm,
+                          const Token& token) noexcept;
+
+// The pass that speaks for this request now: its newest. A clone (slice, background cache update),
+// which starts behind PREACCESS, inherits its parent's. nullptr: not entered any location yet.
+Pass* current_pass(ngx_http_request_t* r, const RequestCtx& ctx) noexcept;
+
+// The pass of the location that created today's r->upstream: the newest one that entered before it
+// existed. An untrusted location must not borrow the policy of the one it redirects to.
+Pass* upstream_owner(ngx_http_request_t* r, const RequestCtx& ctx) noexcept;
+
+}  // namespace sg::ngx

@@ -1,0 +1,86 @@
+#include "nginx/response_headers.h"
+
+#include "nginx/str.h"
+
+namespace sg::ngx {
+namespace {
+
+template <typename Visit>
+void for_each_response_header(ngx_http_request_t* r, Visit visit) noexcept {
+    for (ngx_list_part_t* part = &r->headers_out.headers.part; part != nullptr; part = part->next) {
+        auto* const elements = static_cast<ngx_table_elt_t*>(part->elts);
+        for (ngx_uint_t i = 0; i < part->nelts; ++i) {
+            if (elements[i].hash != 0) {
+                visit(elements[i]);
+            }
+        }
+    }
+}
+
+bool is_named(const ngx_table_elt_t& header, std::string_view name) noexcept {
+    return header.key.len == name.size() && equal_ignoring_case(view(header.key), name);
+}
+
+void forget_cache_control(ngx_http_request_t* r) noexcept {
+#if (nginx_version >= 1023000)
+    r->headers_out.cache_control = nullptr;
+#else
+    r->headers_out.cache_control.elts = nullptr;
+    r->headers_out.cache_control.nelts = 0;
+#endif
+}
+
+}  // namespace
+
+ngx_int_t add_response_header(ngx_http_request_t* r, std::string_view name,
+                              std::string_view value) noexcept {
+    auto* const header = static_cast<ngx_table_elt_t*>(ngx_list_push(&r->headers_out.headers));
+    if (header == nullptr) {
+        return NGX_ERROR;
+    }
+    ngx_memzero(header, sizeof *header);
+    header->hash = 1;
+    header->key = str(name);
+    header->value = str(value);
+    return NGX_OK;
+}
+
+ngx_uint_t remove_response_header(ngx_http_request_t* r, std::string_view lowcase_name) noexcept {
+    ngx_uint_t removed = 0;
+    for_each_response_header(r, [&](ngx_table_elt_t& header) {
+        if (is_named(header, lowcase_name)) {
+            header.hash = 0;
+            ++removed;
+        }
+    });
+    return removed;
+}
+
+ngx_int_t forbid_storing(ngx_http_request_t* r) noexcept {
+    remove_response_header(r, "cache-control");
+    forget_cache_control(r);
+    return add_response_header(r, "Cache-Control", "no-store");
+}
+
+void forget_response(ngx_http_request_t* r) noexcept {
+    ngx_memzero(&r->headers_out.status,
+                sizeof(ngx_http_headers_out_t) - offsetof(ngx_http_headers_out_t, status));
+    r->headers_out.headers.part.nelts = 0;
+    r->headers_out.headers.part.next = nullptr;
+    r->headers_out.headers.last = &r->headers_out.headers.part;
+    r->headers_out.trailers.part.nelts = 0;
+    r->headers_out.trailers.part.next = nullptr;
+    r->headers_out.trailers.last = &r->headers_out.trailers.part;
+    r->headers_out.content_length_n = -1;
+    r->headers_out.last_modified_time = -1;
+}
+
+void hide_sent_cookies(ngx_http_request_t* r, std::string_view prefix) noexcept {
+    for_each_response_header(r, [prefix](ngx_table_elt_t& header) {
+        if (is_named(header, "set-cookie") && view(header.value).starts_with(prefix)) {
+            header.hash = 0;
+        }
+    });
+}
+
+}  // namespace sg::ngx

@@ -1,0 +1,115 @@
+#include "nginx/takeout.h"
+
+#include <new>
+
+#include "core/web/cookie.h"
+#include "nginx/identity.h"
+#include "nginx/request_headers.h"
+#include "nginx/str.h"
+
+namespace sg::ngx {
+namespace {
+
+RealmConf* realm_of_cookie(const MainConf& conf, std::string_view name) noexcept {
+    for (RealmConf* const realm : conf.all_realms()) {
+        if (realm->cookie.name == name) {
+            return realm;
+        }
+    }
+    return nullptr;
+}
+
+// False when memory is out. More than kMaxCandidates of one name: the rest is taken out unread.
+bool present(ngx_http_request_t* r, RequestCtx& ctx, const RealmConf& realm,
+             std::string_view value) noexcept {
+    auto* presented = const_cast<Presented*>(find_presented(ctx, realm));
+    if (presented == nullptr) {
+        void* const place = ngx_palloc(r->pool, sizeof(Presented));
+        if (place == nullptr) {
+            return false;
+        }
+        presented = new (place) Presented{.next = ctx.presented, .realm = &realm, .candidates = {}};
+        ctx.presented = presented;
+    }
+    Candidates& candidates = presented->candidates;
+    if (candidates.count < kMaxCandidates) {
+        candidates.values[candidates.count++] = value;
+    }
+    return true;
+}
+
+// Cleans one Cookie header in place (its element stays where it is, with a new value).
+bool clean_cookie_header(ngx_http_request_t* r, const MainConf& conf, RequestCtx& ctx, bool strip,
+                         ngx_table_elt_t& header) noexcept {
+    const std::string_view value = view(header.value);
+    bool ours = false;
+    bool complete = true;
+    const auto take = [&](std::string_view name, std::string_view cookie) {
+        const RealmConf* const realm = realm_of_cookie(conf, name);
+        if (realm == nullptr) {
+            return false;
+        }
+        ours = true;
+        complete = present(r, ctx, *realm, cookie) && complete;
+        return true;
+    };
+    const std::span<char> kept = characters(r->pool, value.size() + 1);
+    if (kept.empty()) {
+        return false;
+    }
+    const std::size_t size = copy_without(value, kept, take);
+    if (ours && strip) {
+        kept[size] = '\0';
+        header.value = str({kept.data(), size});
+    }
+    return complete;
+}
+
+// With `strip` off (an inner server that only the proxy itself reaches) the request stays as it
+// came; the cookies are read all the same.
+bool clean(ngx_http_request_t* r, const MainConf& conf, RequestCtx& ctx, bool strip) noexcept {
+    bool complete = true;
+    bool rebuild = false;
+    for_each_request_header(r, [&](ngx_table_elt_t& header) {
+        if (is_cookie(header)) {
+            complete = clean_cookie_header(r, conf, ctx, strip, header) && complete;
+            rebuild = rebuild || (strip && header.value.len == 0);
+        } else {
+            rebuild = rebuild || (strip && is_identity_name(conf, view(header.key)));
+        }
+    });
+    if (!complete) {
+        return false;
+    }
+    const auto drop = [&conf](const ngx_table_elt_t& header) {
+        return is_cookie(header) ? header.value.len == 0 : is_identity_name(conf, view(header.key));
+    };
+    return !rebuild || rebuild_request_headers(r, drop, {}) == NGX_OK;
+}
+
+}  // namespace
+
+RequestCtx* take_out(ngx_http_request_t* r) noexcept {
+    RequestCtx* ctx = find_request_ctx(r);
+    if (ctx != nullptr) {
+        return ctx;
+    }
+    const MainConf& conf = *main_conf(r);
+    if (!conf.in_use) {
+        return nullptr;
+    }
+    ctx = create_request_ctx(r);
+    if (ctx == nullptr || r->headers_in.headers.part.elts == nullptr) {
+        return ctx;
+    }
+    return clean(r, conf, *ctx, server_conf(r)->strip != 0) ? ctx : nullptr;
+}
+
+ngx_int_t take_out_handler(ngx_http_request_t* r) noexcept {
+    if (!main_conf(r)->in_use || take_out(r) != nullptr) {
+        return NGX_DECLINED;
+    }
+    return NGX_HTTP_INTERNAL_SERVER_ERROR;
+}
+
+}  // namespace sg::ngx

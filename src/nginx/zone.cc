@@ -1,0 +1,210 @@
+#include "nginx/zone.h"
+
+#include <openssl/crypto.h>
+#include <openssl/rand.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <new>
+
+#include "nginx/clock.h"
+#include "nginx/conf.h"
+#include "nginx/str.h"
+
+namespace sg::ngx {
+namespace {
+
+ngx_slab_pool_t* slab_pool(const ngx_shm_zone_t* zone) noexcept {
+    return reinterpret_cast<ngx_slab_pool_t*>(zone->shm.addr);
+}
+
+std::optional<Table> attach_table(const ngx_shm_zone_t* zone, ZoneRoot*& root) noexcept {
+    root = static_cast<ZoneRoot*>(slab_pool(zone)->data);
+    if (root == nullptr || root->magic != kZoneMagic) {
+        return std::nullopt;
+    }
+    return Table::attach({static_cast<std::byte*>(root->table), root->table_bytes});
+}
+
+// Sessions, handles and keys do not belong into core dumps.
+void keep_out_of_core_dumps(ngx_shm_zone_t* zone) noexcept {
+#ifdef MADV_DONTDUMP
+    if (madvise(zone->shm.addr, zone->shm.size, MADV_DONTDUMP) == -1) {
+        ngx_log_error(NGX_LOG_WARN, zone->shm.log, ngx_errno,
+                      "session guard: zone \"%V\" stays in core dumps: madvise() failed",
+                      &zone->shm.name);
+    }
+#endif
+}
+
+// The zone of the same name in the cycle that is running, whatever its size or module version.
+ngx_shm_zone_t* zone_in_use(const ngx_str_t& name) noexcept {
+    if (ngx_cycle == nullptr || ngx_cycle->shared_memory.part.elts == nullptr) {
+        return nullptr;
+    }
+    auto* part = const_cast<ngx_list_part_t*>(&ngx_cycle->shared_memory.part);
+    for (; part != nullptr; part = part->next) {
+        auto* const zones = static_cast<ngx_shm_zone_t*>(part->elts);
+        for (ngx_uint_t i = 0; i < part->nelts; ++i) {
+            if (zones[i].shm.addr != nullptr && view(zones[i].shm.name) == view(name)) {
+                return &zones[i];
+            }
+        }
+    }
+    return nullptr;
+}
+
+std::optional<Table> format_table(ngx_shm_zone_t* zone, const Table* old) noexcept {
+    ngx_slab_pool_t* const pool = slab_pool(zone);
+    pool->log_nomem = 0;
+    void* const place = ngx_slab_calloc(pool, sizeof(ZoneRoot));
+    if (place == nullptr) {
+        return std::nullopt;
+    }
+    auto* const root = new (place) ZoneRoot{};
+    const std::size_t bytes = pool->pfree * ngx_pagesize;
+    void* const memory = ngx_slab_alloc(pool, bytes);
+    if (memory == nullptr) {
+        return std::nullopt;
+    }
+    std::array<std::uint8_t, Table::kHashKeyBytes> hash_key;
+    std::array<std::uint8_t, Table::kMasterKeyBytes> master;
+    if (RAND_bytes(hash_key.data(), static_cast<int>(hash_key.size())) != 1 ||
+        RAND_bytes(master.data(), static_cast<int>(master.size())) != 1) {
+        ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0,
+                      "session guard: zone \"%V\": RAND_bytes() failed", &zone->shm.name);
+        return std::nullopt;
+    }
+    if (old != nullptr) {
+        const auto kept = old->master_key();
+        std::copy(kept.begin(), kept.end(), master.begin());
+    }
+    const auto table = Table::format({static_cast<std::byte*>(memory), bytes}, hash_key, master);
+    OPENSSL_cleanse(master.data(), master.size());
+    root->table = memory;
+    root->table_bytes = bytes;
+    root->magic = kZoneMagic;
+    pool->data = root;
+    return table;
+}
+
+// Moves the live sessions of the running configuration over; only reads the old zone, because this
+// reload may still fail for another reason.
+ngx_int_t copy_sessions(const ngx_shm_zone_t* zone, const ngx_shm_zone_t* old_zone,
+                        const Table& old, const Table& table) noexcept {
+    std::uint64_t copied = 0;
+    std::uint64_t needed = 0;
+    const TimeMs now = now_ms();
+    if (!table.copy_from(old, now, copied, needed)) {
+        const TableStats have = table.stats();
+        ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0,
+                      "session guard: zone \"%V\" of %uz bytes is too small for the sessions that "
+                      "are live now: %uL cells needed, %uL there (the running zone has %uz bytes); "
+                      "the running configuration goes on",
+                      &zone->shm.name, zone->shm.size, needed, have.cells_total,
+                      old_zone->shm.size);
+        return NGX_ERROR;
+    }
+    ngx_log_error(NGX_LOG_NOTICE, zone->shm.log, 0,
+                  "session guard: zone \"%V\": %uL sessions copied from %uz to %uz bytes",
+                  &zone->shm.name, copied, old_zone->shm.size, zone->shm.size);
+    return NGX_OK;
+}
+
+ngx_int_t load_keys(ngx_shm_zone_t* zone, RealmConf& realm) noexcept {
+    if (realm.generated_key) {
+        const auto master = realm.table->master_key();
+        std::copy(master.begin(), master.end(), realm.key_file.masters[0].begin());
+        realm.key_file.count = 1;
+        realm.key_file.current = 0;
+    }
+    const KeyRing::Load loaded = realm.keys.load(view(realm.name), realm.key_file);
+    realm.key_file.wipe();
+    if (loaded != KeyRing::Load::ok) {
+        ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0, "session guard: realm \"%V\": %s",
+                      &realm.name,
+                      loaded == KeyRing::Load::duplicate_key_id
+                          ? "two keys of the key file share a key id; replace one of them"
+                          : "OpenSSL could not derive the keys");
+        return NGX_ERROR;
+    }
+    return NGX_OK;
+}
+
+// ngx_init_cycle (ngx_cycle.c) calls this in the master: with `data` when the zone is kept over a
+// reload, without it for a new zone or a changed size.
+ngx_int_t init_zone(ngx_shm_zone_t* zone, void* data) noexcept {
+    auto& realm = *static_cast<RealmConf*>(zone->data);
+    if (data != nullptr) {
+        realm.table = attach_table(zone, realm.shared);
+    } else {
+        keep_out_of_core_dumps(zone);
+        ngx_shm_zone_t* const old_zone = zone_in_use(zone->shm.name);
+        std::optional<Table> old;
+        if (old_zone != nullptr && slab_pool(old_zone)->data != nullptr) {
+            ZoneRoot* old_root = nullptr;
+            old = attach_table(old_zone, old_root);
+            if (!old) {
+                ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0,
+                              "session guard: zone \"%V\": the running zone has another layout; "
+                              "restart nginx to change the module (this ends the sessions)",
+                              &zone->shm.name);
+                return NGX_ERROR;
+            }
+        }
+        realm.table = format_table(zone, old ? &*old : nullptr);
+        realm.shared = static_cast<ZoneRoot*>(slab_pool(zone)->data);
+        if (realm.table && old && copy_sessions(zone, old_zone, *old, *realm.table) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+    if (!realm.table) {
+        ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0,
+                      "session guard: zone \"%V\" could not be laid out", &zone->shm.name);
+        return NGX_ERROR;
+    }
+    realm.core.table = &*realm.table;
+    realm.core.keys = &realm.keys;
+    return load_keys(zone, realm);
+}
+
+}  // namespace
+
+ngx_int_t add_zone(ngx_conf_t* cf, RealmConf& realm, ssize_t size) noexcept {
+    constexpr std::string_view kPrefix = "session_guard:";
+    const std::span<char> text = characters(cf->pool, kPrefix.size() + realm.name.len);
+    if (text.empty()) {
+        return NGX_ERROR;
+    }
+    kPrefix.copy(text.data(), kPrefix.size());
+    view(realm.name).copy(text.data() + kPrefix.size(), realm.name.len);
+    ngx_str_t name = str({text.data(), text.size()});
+    realm.zone = ngx_shared_memory_add(cf, &name, static_cast<std::size_t>(size),
+                                       &ngx_http_session_guard_module);
+    if (realm.zone == nullptr) {
+        return NGX_ERROR;
+    }
+    realm.zone->init = init_zone;
+    realm.zone->data = &realm;
+    return NGX_OK;
+}
+
+bool count_event(RealmConf& realm, Event event, TimeMs now) noexcept {
+    auto& tally = realm.shared->tallies[static_cast<std::size_t>(event)];
+    tally.count.fetch_add(1, std::memory_order_relaxed);
+    TimeMs last = tally.last_logged.load(std::memory_order_relaxed);
+    const bool due = last == 0 || now - last >= kMinute || now < last;
+    return due && tally.last_logged.compare_exchange_strong(last, now, std::memory_order_relaxed);
+}
+
+std::uint64_t event_count(const RealmConf& realm, Event event) noexcept {
+    return realm.shared->tallies[static_cast<std::size_t>(event)].count.load(
+        std::memory_order_relaxed);
+}
+
+std::size_t minimum_zone_bytes() noexcept {
+    // nginx's slab header and page table take some pages themselves.
+    return Table::minimum_bytes() + 8 * ngx_pagesize;
+}
+
+}  // namespace sg::ngx

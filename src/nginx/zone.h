@@ -1,0 +1,55 @@
+// The realm's shared memory: nginx's slab header at the start (kept intact, nginx's master writes
+// its mutex there), then one small root with counters, then one allocation with the whole table.
+#pragma once
+
+#include "nginx/ngx.h"
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+
+#include "core/time_ms.h"
+
+namespace sg::ngx {
+
+struct RealmConf;
+
+// Things that are counted and, where somebody must act, logged at most once a minute.
+enum class Event : std::uint8_t {
+    zone_full,        // a login was refused because the zone is full
+    random_failed,    // a login was refused for want of random bytes
+    control_ignored,  // X-Accel-Session from where it is not allowed
+    control_malformed,
+    csrf_unattested,  // unsafe request without Sec-Fetch-Site and Origin, let pass
+    record_damaged,   // a record this build cannot read
+    zone_repaired,    // a writer was killed while it held a shard
+    insecure,         // a session cookie came over plain http
+    count
+};
+
+inline constexpr std::uint64_t kZoneMagic = 0x3164726175674753;  // "SGguard1"
+
+struct ZoneRoot {
+    std::uint64_t magic;
+    std::uint64_t table_bytes;
+    void* table;  // same address in master and workers: the mapping is inherited over fork
+    struct Tally {
+        std::atomic<std::uint64_t> count;
+        std::atomic<TimeMs> last_logged;
+    };
+    std::array<Tally, static_cast<std::size_t>(Event::count)> tallies;
+};
+
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
+
+// Parses nothing; adds the zone "session_guard:NAME" of `size` bytes to the cycle.
+ngx_int_t add_zone(ngx_conf_t* cf, RealmConf& realm, ssize_t size) noexcept;
+
+// Counts; true when this event has not been logged by any worker for a minute.
+bool count_event(RealmConf& realm, Event event, TimeMs now) noexcept;
+std::uint64_t event_count(const RealmConf& realm, Event event) noexcept;
+
+// The smallest zone nginx -t accepts.
+std::size_t minimum_zone_bytes() noexcept;
+
+}  // namespace sg::ngx
