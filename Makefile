@@ -58,7 +58,7 @@ help: ## prints these words
 	sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
 
 run: build | need-run ## nginx in the foreground with conf.example, on https://localhost:8443 (PORT=)
-	t/tools/run $(NGINX) $(PORT) build/release
+	t/tools/run-demo $(NGINX) $(PORT) build/release
 
 test: ## all that must pass: lint, unit, it, asan, fuzz; ends with `N passed, N failed`
 	t/tools/test lint unit it asan fuzz

@@ -202,7 +202,8 @@ for my $protocol (sort keys %app) {
     is($seen->body(), 'the body', "$protocol: body recorded");
 }
 $c->get('/fastcgi') for 1 .. 2;
-is($app{fastcgi}->opened(), 1, 'fastcgi: the connection is kept');
+# three requests, and each of the two workers has a connection of its own
+cmp_ok($app{fastcgi}->opened(), '<=', 2, 'fastcgi: the connection is kept');
 
 # --- client ---
 
@@ -374,7 +375,7 @@ for my $case (sort keys %green) {
 
 ($status, $output) = child('$t->write_file_expand("nginx.conf", "wrong;"); $t->run();', TEST_NGINX_QUIET => 1);
 isnt($status, 0, 'nginx that does not start fails the run');
-like($output, qr/did[ ]not[ ]start.*unknown[ ]directive[ ]"wrong"/xs, 'with its reason');
+like($output, qr/did[ ]not[ ]start[ ][(]ended.*unknown[ ]directive[ ]"wrong"/xs, 'with its reason');
 ($status, $output) = child('pass("x"); done_testing();', TEST_NGINX_BINARY => '/nowhere/nginx');
 like($output, qr{no[ ]nginx[ ]at[ ]/nowhere/nginx}x, 'no server fails the run');
 isnt($status, 0, 'with a status');

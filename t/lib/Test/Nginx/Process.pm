@@ -12,7 +12,7 @@ use Time::HiRes qw(time sleep);
 
 our @EXPORT_OK = qw(
     timeout within wait_until
-    spawn adopt is_own reap status_of end_process send_signal children title
+    spawn adopt is_own reap status_of end_process send_signal children find_titled title
 );
 
 # Everything is slower under the sanitizers, and on a loaded machine.
@@ -193,13 +193,25 @@ sub end_process {
     return;
 }
 
-# The direct children of a process, by /proc.
+sub _all {
+    opendir(my $proc, '/proc') or die "/proc: $!\n";
+    my @pids = grep { m/^\d+$/x } readdir $proc;
+    return @pids;
+}
+
+# The first process whose title holds a text; nothing if none does.
+sub find_titled {
+    my ($text) = @_;
+    my ($pid) = grep { index(title($_), $text) >= 0 } _all();
+    return $pid;
+}
+
+# The direct children of a process.
 sub children {
     my ($parent) = @_;
     my @found;
 
-    opendir(my $proc, '/proc') or die "/proc: $!\n";
-    for my $pid (grep { m/^\d+$/x } readdir $proc) {
+    for my $pid (_all()) {
         open(my $fh, '<', "/proc/$pid/stat") or next;
         my $stat = <$fh> // next;
         # the name in parentheses may hold anything

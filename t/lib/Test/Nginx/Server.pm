@@ -9,7 +9,7 @@ use warnings;
 
 use Test::Nginx::Conf;
 use Test::Nginx::Process qw(
-    spawn adopt is_own reap status_of end_process send_signal children title wait_until
+    spawn adopt is_own reap status_of end_process send_signal children find_titled title wait_until
 );
 
 # --- nginx ---
@@ -58,27 +58,27 @@ sub run {
     my $alone = $self->read_file('nginx.conf') =~ m/\bmaster_process\s+off\s*;/x;
     my $up = wait_until(sub {
         if (reap($pid, 0) && $self->{master} == $pid) {
-            $self->{master} = $self->_adopted() or return -1;
+            $self->{master} = $self->_adopted() // return -1;
         }
         return 0 unless $self->_pid_file() == $self->{master};
         return $alone || $self->workers() >= $self->_workers_wanted();
     });
     return $self if $up > 0;
 
+    my $how = is_own($pid) ? 'is not ready in time' : sprintf 'ended with 0x%04x', status_of($pid);
     end_process($self->{master} // $pid, 5, 'TERM', 'KILL');
     delete $self->{master};
-    die "nginx did not start:\n" . $self->_tail('stderr.log');
+    die "nginx did not start ($how):\n" . $self->_tail('stderr.log');
 }
 
 # With "daemon on" the master is not our child, and that one ends without an
-# error; that the master runs in our directory shows whose it is.
+# error.  The name of our directory, nobody else's, is in its command line.
 sub _adopted {
     my ($self) = @_;
 
     return if status_of($self->{master}) != 0;
-    my $pid = wait_until(sub { $self->_pid_file() }) or return;
-    return unless title($pid) =~ m/\Q$self->{testdir}\E/x;
-    return adopt($pid);
+    my $pid = wait_until(sub { find_titled("-p $self->{testdir}/") });
+    return $pid ? adopt($pid) : undef;
 }
 
 sub _pid_file {
