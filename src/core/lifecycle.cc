@@ -8,12 +8,6 @@
 namespace sg {
 namespace {
 
-constexpr std::size_t kMaxRoleBytes = RecordLimits::kRoles * (RecordLimits::kRoleBytes + 1);
-
-std::size_t max_record_bytes(std::size_t max_data) noexcept {
-    return kRecordFixedBytes + RecordLimits::kUserBytes + kMaxRoleBytes + max_data;
-}
-
 TimeMs tombstone_until(const Realm& realm, TimeMs now) noexcept {
     return now + realm.timeouts.absolute + kTombstoneSlack;
 }
@@ -173,10 +167,6 @@ bool find_credential(const Realm& realm, const Token& token, SessionView& view) 
 
 }  // namespace
 
-std::size_t work_bytes(std::size_t max_data) noexcept {
-    return 2 * max_record_bytes(max_data) + max_data;
-}
-
 Changed open_session(const Realm& realm, RandomPool& random, const ControlCommand& command,
                      TimeMs now, ByteSpan work) noexcept {
     Record record;
@@ -194,10 +184,9 @@ Changed open_session(const Realm& realm, RandomPool& random, const ControlComman
 Changed change_session(const Realm& realm, RandomPool& random, const Handle& handle,
                        const ControlCommand& command, std::size_t max_data, TimeMs now,
                        ByteSpan work) noexcept {
-    const std::size_t half = max_record_bytes(max_data);
-    const ByteSpan stored = work.first(half);
-    const ByteSpan out = work.subspan(half, half);
-    const ByteSpan merged = work.subspan(2 * half);
+    const ByteSpan stored = work.first(kLargestRecordBytes);
+    const ByteSpan out = work.subspan(kLargestRecordBytes, kLargestRecordBytes);
+    const ByteSpan merged = work.subspan(2 * kLargestRecordBytes);
 
     const Current current = read_current(realm, handle, now, stored);
     if (current.state != Change::done) {

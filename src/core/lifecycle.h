@@ -34,8 +34,12 @@ inline constexpr TimeMs kRegenerationWindow = 10 * kSecond;
 // A tombstone outlives the session it stands for by this much (clock differences between nodes).
 inline constexpr TimeMs kTombstoneSlack = 5 * kMinute;
 
-// Work space for open_session and change_session: bytes for the realm's `max_data`.
-std::size_t work_bytes(std::size_t max_data) noexcept;
+// Work space for open_session and change_session: two records of any legal size and the merged
+// attributes. Not sized by `max_data`, which a reload may have lowered under what sessions hold.
+inline constexpr std::size_t kLargestRecordBytes =
+    kRecordFixedBytes + RecordLimits::kUserBytes +
+    RecordLimits::kRoles * (RecordLimits::kRoleBytes + 1) + RecordLimits::kMaxDataBytes;
+inline constexpr std::size_t kWorkBytes = 2 * kLargestRecordBytes + RecordLimits::kMaxDataBytes;
 
 // `create`: a new session under a new handle that is linked to nothing.
 Changed open_session(const Realm& realm, RandomPool& random, const ControlCommand& command,

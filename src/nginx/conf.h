@@ -115,6 +115,9 @@ struct LocationConf {
     ngx_flag_t cache;
 
     // Content handlers; not inherited.
+    ngx_http_handler_pt handler;
+    ngx_str_t handler_file;
+    ngx_uint_t handler_line;
     ngx_flag_t is_logout;
     ngx_str_t logout_return;
     ngx_str_t clear_site_data;
@@ -146,6 +149,10 @@ void* create_server_conf(ngx_conf_t* cf) noexcept;
 char* merge_server_conf(ngx_conf_t* cf, void* parent, void* child) noexcept;
 void* create_location_conf(ngx_conf_t* cf) noexcept;
 char* merge_location_conf(ngx_conf_t* cf, void* parent, void* child) noexcept;
+
+// location_conf.cc: makes `handler` this location's content handler. What is returned ends the
+// directive.
+char* install_handler(ngx_conf_t* cf, LocationConf& conf, ngx_http_handler_pt handler) noexcept;
 
 // location_check.cc: refuses a session_login that leads to a location which demands a session.
 ngx_int_t check_logins(ngx_conf_t* cf) noexcept;

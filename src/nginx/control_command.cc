@@ -70,7 +70,7 @@ ngx_int_t refuse_login(const Execution& run, Change why) noexcept {
 }
 
 ByteSpan work_space(const Execution& run) noexcept {
-    const std::size_t size = work_bytes(run.realm.max_data);
+    const std::size_t size = kWorkBytes;
     auto* const bytes = static_cast<std::uint8_t*>(ngx_palloc(run.r->pool, size));
     return bytes != nullptr ? ByteSpan(bytes, size) : ByteSpan();
 }
@@ -91,13 +91,10 @@ void end_presented(const Execution& run, Departure why) noexcept {
 }
 
 ngx_int_t owe_token(const Execution& run, const Token& token) noexcept {
-    run.ctx.owed = OwedCookie{};
-    run.ctx.owed.realm = &run.realm;
-    run.ctx.owed.token = token;
-    run.ctx.owed.set = true;
-    return present_instead(run.r, run.ctx, run.realm, token) == NGX_OK
-               ? NGX_OK
-               : NGX_HTTP_INTERNAL_SERVER_ERROR;
+    const bool owed =
+        owe_cookie(run.r, run.ctx, run.realm, OwedCookie::Kind::set, token) == NGX_OK &&
+        present_instead(run.r, run.ctx, run.realm, token) == NGX_OK;
+    return owed ? NGX_OK : NGX_HTTP_INTERNAL_SERVER_ERROR;
 }
 
 ngx_int_t create(const Execution& run) noexcept {
@@ -161,10 +158,12 @@ ngx_int_t change(const Execution& run) noexcept {
 
 ngx_int_t destroy(const Execution& run) noexcept {
     end_presented(run, Departure::ended);
-    run.ctx.owed = OwedCookie{};
-    run.ctx.owed.realm = &run.realm;
-    run.ctx.owed.expire = find_presented(run.ctx, run.realm) != nullptr;
-    return NGX_OK;
+    if (find_presented(run.ctx, run.realm) == nullptr) {
+        return NGX_OK;
+    }
+    return owe_cookie(run.r, run.ctx, run.realm, OwedCookie::Kind::expire) == NGX_OK
+               ? NGX_OK
+               : NGX_HTTP_INTERNAL_SERVER_ERROR;
 }
 
 ngx_int_t execute(const Execution& run) noexcept {

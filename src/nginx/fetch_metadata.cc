@@ -72,6 +72,13 @@ CsrfVerdict csrf_verdict(ngx_http_request_t* r, const RealmConf& realm) noexcept
     request.https = is_https(r, realm);
     ngx_uint_t found = 0;
     request.host = request_header(r, "host", found);
+    if (found == 0 && r->host_start != nullptr && r->host_end > r->host_start) {
+        // HTTP/3 has only :authority, and nginx makes no Host header of it.
+        request.host = {reinterpret_cast<const char*>(r->host_start),
+                        static_cast<std::size_t>(r->host_end - r->host_start)};
+    } else if (found > 1) {
+        request.host = "?";
+    }
     request.sec_fetch_site = request_header(r, "sec-fetch-site", found);
     request.has_sec_fetch_site = found > 0;
     if (found > 1) {

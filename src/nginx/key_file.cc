@@ -21,12 +21,16 @@ ngx_int_t check_opened(ngx_conf_t* cf, const ngx_str_t& path, ngx_fd_t fd) noexc
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "key_file \"%V\" is not a regular file", &path);
         return NGX_ERROR;
     }
-    const unsigned mode = info.st_mode & 0777;
+    const ngx_uint_t mode = info.st_mode & 0777;
     if ((mode & 077) != 0) {
+        // nginx's formatting has no octal.
+        const std::array<char, 4> octal{static_cast<char>('0' + (mode >> 6)),
+                                        static_cast<char>('0' + (mode >> 3 & 7)),
+                                        static_cast<char>('0' + (mode & 7)), '\0'};
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "key_file \"%V\" has mode 0%o: it must be accessible by its owner only "
+                           "key_file \"%V\" has mode 0%s: it must be accessible by its owner only "
                            "(chmod 600)",
-                           &path, mode);
+                           &path, octal.data());
         return NGX_ERROR;
     }
     return NGX_OK;
@@ -72,7 +76,9 @@ ngx_int_t read_key_file(ngx_conf_t* cf, ngx_str_t path, RealmConf& realm) noexce
     if (ngx_conf_full_name(cf->cycle, &path, 1) != NGX_OK) {
         return NGX_ERROR;
     }
-    const ngx_fd_t fd = ngx_open_file(path.data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
+    // Not blocking: a pipe would keep nginx -t waiting for ever.
+    const ngx_fd_t fd =
+        ngx_open_file(path.data, NGX_FILE_RDONLY | NGX_FILE_NONBLOCK, NGX_FILE_OPEN, 0);
     if (fd == NGX_INVALID_FILE) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno, "open() of key_file \"%V\" failed", &path);
         return NGX_ERROR;

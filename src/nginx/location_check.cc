@@ -74,21 +74,24 @@ const ngx_http_core_loc_conf_t* find_regex(const ngx_http_core_loc_conf_t* withi
 }
 #endif
 
-const ngx_http_core_loc_conf_t* find_location(const ngx_http_core_loc_conf_t* within,
-                                              std::string_view uri) noexcept {
+// The same search as ngx_http_core_find_location; `exact`: outer locations are not asked any more.
+Match find_location(const ngx_http_core_loc_conf_t* within, std::string_view uri) noexcept {
     const Match match = find_static(within->static_locations, uri);
     if (match.exact) {
-        return match.location;
+        return match;
     }
-    const ngx_http_core_loc_conf_t* found = match.location != nullptr ? match.location : within;
-#if (NGX_PCRE)
-    if (match.location != nullptr && match.location->static_locations != nullptr) {
+    Match found{within, false};
+    if (match.location != nullptr) {
         found = find_location(match.location, uri);
-    }
-    if (!found->noregex) {
-        if (const auto* const regex = find_regex(within, uri)) {
-            return regex;
+        if (found.exact) {
+            return found;
         }
+    }
+#if (NGX_PCRE)
+    const bool search = match.location == nullptr || !match.location->noregex;
+    const auto* const regex = search ? find_regex(within, uri) : nullptr;
+    if (regex != nullptr) {
+        return {find_location(regex, uri).location, true};
     }
 #endif
     return found;
@@ -99,7 +102,7 @@ ngx_int_t check_login(ngx_conf_t* cf, const Server& server, const LocationConf& 
     if (!uri.starts_with('/')) {
         return NGX_OK;
     }
-    const ngx_http_core_loc_conf_t* const target = find_location(server.core, uri);
+    const ngx_http_core_loc_conf_t* const target = find_location(server.core, uri).location;
     const LocationConf& there = guard_conf(server, target);
     if (there.mode != static_cast<ngx_uint_t>(SessionMode::required)) {
         return NGX_OK;

@@ -62,7 +62,7 @@ char* session_control(ngx_conf_t* cf, ngx_command_t*, void* data) noexcept {
     return NGX_CONF_OK;
 }
 
-// session_login uri
+// session_login uri | off
 char* session_login(ngx_conf_t* cf, ngx_command_t*, void* data) noexcept {
     auto& conf = *static_cast<LocationConf*>(data);
     if (conf.login.len != NGX_CONF_UNSET_SIZE) {
@@ -70,6 +70,10 @@ char* session_login(ngx_conf_t* cf, ngx_command_t*, void* data) noexcept {
     }
     const ngx_str_t& uri = words(cf)[1];
     const std::string_view text = view(uri);
+    if (text == "off") {
+        conf.login = ngx_null_string;
+        return NGX_CONF_OK;
+    }
     const bool local = text.starts_with('/') && !text.starts_with("//");
     if (!local && !text.starts_with("https://") && !text.starts_with("http://")) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
@@ -118,14 +122,18 @@ ngx_int_t merge_session(ngx_conf_t* cf, const LocationConf& parent, LocationConf
     return conf.realm != nullptr ? NGX_OK : unknown_realm(cf, conf);
 }
 
+// A later proxy_pass would take the location over without a word, and logout would end nothing.
 ngx_int_t check_content_handlers(ngx_conf_t* cf, LocationConf& conf) noexcept {
-    if (!conf.is_logout && !conf.is_info) {
+    if (conf.handler == nullptr) {
         return NGX_OK;
     }
-    if (conf.realm == nullptr) {
-        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                      "location \"%V\" has \"%s\" but no \"session\" realm", &conf.core->name,
-                      conf.is_logout ? "session_logout" : "session_info");
+    const char* const problem = conf.realm == nullptr                ? "but no \"session\" realm"
+                                : conf.core->handler != conf.handler ? "and another content handler"
+                                                                     : nullptr;
+    if (problem != nullptr) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0, "location \"%V\" has \"%s\" %s in %V:%ui",
+                      &conf.core->name, conf.is_logout ? "session_logout" : "session_info", problem,
+                      &conf.handler_file, conf.handler_line);
         return NGX_ERROR;
     }
     conf.mode = static_cast<ngx_uint_t>(SessionMode::optional);
@@ -174,6 +182,18 @@ ngx_command_t commands[] = {
     ngx_null_command,
 };
 
+char* install_handler(ngx_conf_t* cf, LocationConf& conf, ngx_http_handler_pt handler) noexcept {
+    auto* const core = static_cast<ngx_http_core_loc_conf_t*>(
+        ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module));
+    if (core->handler != nullptr) {
+        return const_cast<char*>("is incompatible with another content handler");
+    }
+    core->handler = handler;
+    conf.handler = handler;
+    remember_place(cf, conf.handler_file, conf.handler_line);
+    return NGX_CONF_OK;
+}
+
 void* create_server_conf(ngx_conf_t* cf) noexcept {
     auto* const conf = static_cast<ServerConf*>(ngx_pcalloc(cf->pool, sizeof(ServerConf)));
     if (conf != nullptr) {
@@ -208,6 +228,13 @@ char* merge_location_conf(ngx_conf_t* cf, void* parent, void* child) noexcept {
     auto& conf = *static_cast<LocationConf*>(child);
     conf.core = static_cast<ngx_http_core_loc_conf_t*>(
         ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module));
+    // `if` and `limit_except` blocks keep the content handler of the location around them.
+    if (conf.core->noname && !conf.is_logout && !conf.is_info) {
+        conf.is_logout = outer.is_logout;
+        conf.logout_return = outer.logout_return;
+        conf.clear_site_data = outer.clear_site_data;
+        conf.is_info = outer.is_info;
+    }
     if (merge_session(cf, outer, conf) != NGX_OK || check_content_handlers(cf, conf) != NGX_OK) {
         return kConfError;
     }

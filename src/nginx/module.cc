@@ -1,6 +1,8 @@
 // Table of contents: which function runs when. No logic here.
 #include "nginx/ngx.h"
 
+#include <algorithm>
+
 #include "nginx/clock.h"
 #include "nginx/conf.h"
 #include "nginx/identity.h"
@@ -24,6 +26,20 @@ ngx_int_t add_handler(ngx_http_core_main_conf_t* core, ngx_http_phases phase,
     return NGX_OK;
 }
 
+// The log phase runs its handlers in the order of the list, and nginx's own log module is first in
+// it. A request that ends while its headers are still being read (client gone, timeout) comes
+// through no other phase, and would be logged with its cookies.
+ngx_int_t add_log_handler(ngx_http_core_main_conf_t* core, ngx_http_handler_pt handler) noexcept {
+    ngx_array_t& handlers = core->phases[NGX_HTTP_LOG_PHASE].handlers;
+    if (ngx_array_push(&handlers) == nullptr) {
+        return NGX_ERROR;
+    }
+    auto* const first = static_cast<ngx_http_handler_pt*>(handlers.elts);
+    std::copy_backward(first, first + handlers.nelts - 1, first + handlers.nelts);
+    *first = handler;
+    return NGX_OK;
+}
+
 ngx_int_t preconfiguration(ngx_conf_t* cf) noexcept {
 #if (SESSION_GUARD_TEST_CLOCK)
     map_test_file();
@@ -42,7 +58,8 @@ ngx_int_t postconfiguration(ngx_conf_t* cf) noexcept {
         add_handler(core, NGX_HTTP_REWRITE_PHASE, take_out_handler) == NGX_OK &&
         add_handler(core, NGX_HTTP_PREACCESS_PHASE, preaccess_handler) == NGX_OK &&
         add_handler(core, NGX_HTTP_ACCESS_PHASE, access_handler) == NGX_OK &&
-        install_header_filter(cf) == NGX_OK && collect_identity_names(cf, *conf) == NGX_OK;
+        add_log_handler(core, take_out_handler) == NGX_OK && install_header_filter(cf) == NGX_OK &&
+        collect_identity_names(cf, *conf) == NGX_OK;
     return installed ? check_logins(cf) : NGX_ERROR;
 }
 

@@ -29,9 +29,12 @@ Pass* enter(ngx_http_request_t* r, RequestCtx& ctx, LocationConf* conf) noexcept
 }
 
 // Every pass starts without any realm's identity headers: what an earlier location was allowed to
-// say about the user is not said to this one.
-ngx_int_t drop_identity(ngx_http_request_t* r, const RequestCtx& ctx) noexcept {
-    if (!ctx.identity_set) {
+// say about the user is not said to this one. With `session_strip off` the client's own are still
+// there; a location that enforces a realm says itself who it is.
+ngx_int_t drop_identity(ngx_http_request_t* r, const RequestCtx& ctx,
+                        const LocationConf& location) noexcept {
+    const bool clients_own = location.realm != nullptr && server_conf(r)->strip == 0;
+    if (!ctx.identity_set && !clients_own) {
         return NGX_OK;
     }
     const MainConf& conf = *main_conf(r);
@@ -165,7 +168,7 @@ ngx_int_t preaccess_handler(ngx_http_request_t* r) noexcept {
     }
     LocationConf* const conf = location_conf(r);
     Pass* const pass = enter(r, *ctx, conf);
-    if (pass == nullptr || drop_identity(r, *ctx) != NGX_OK) {
+    if (pass == nullptr || drop_identity(r, *ctx, *conf) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
     if (conf->realm == nullptr) {

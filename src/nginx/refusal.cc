@@ -118,15 +118,18 @@ ngx_int_t send_answer(ngx_http_request_t* r, const LocationConf& conf, Answer an
 
 // Only here, and at logout, the browser is told to drop its cookie: a late answer to an old XHR
 // must not delete the cookie of a newer login.
-void owe_expiry(ngx_http_request_t* r, RequestCtx& ctx, const Pass& pass, Status status) noexcept {
-    if (!may_expire_cookie(status) || find_presented(ctx, *pass.conf->realm) == nullptr ||
+ngx_int_t owe_expiry(ngx_http_request_t* r, RequestCtx& ctx, const Pass& pass,
+                     Status status) noexcept {
+    RealmConf& realm = *pass.conf->realm;
+    if (!may_expire_cookie(status) || find_presented(ctx, realm) == nullptr ||
         !is_document_navigation(r)) {
-        return;
+        return NGX_OK;
     }
-    ctx.owed.realm = pass.conf->realm;
-    ctx.owed.token = pass.token;
-    ctx.owed.expire = true;
-    ctx.owed.expire_variants = status == Status::ambiguous;
+    // Two sessions at once come from a cookie set under other attributes: all variants go, or the
+    // user would stay locked out.
+    const auto kind =
+        status == Status::ambiguous ? OwedCookie::Kind::expire_variants : OwedCookie::Kind::expire;
+    return owe_cookie(r, ctx, realm, kind);
 }
 
 }  // namespace
@@ -161,13 +164,21 @@ ngx_int_t refuse(ngx_http_request_t* r, RequestCtx& ctx, Pass& pass, Status stat
     if (satisfy_any(r)) {
         return static_cast<ngx_int_t>(code);
     }
-    owe_expiry(r, ctx, pass, status);
+    ctx.turned_away = true;
+    if (owe_expiry(r, ctx, pass, status) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
     const Answer kind = choose_answer(r, *pass.conf, code);
     if (kind == Answer::login) {
         ctx.refusal_code = NGX_HTTP_SEE_OTHER;
     }
     if (error_page_answers(r, ctx.refusal_code)) {
         return static_cast<ngx_int_t>(ctx.refusal_code);
+    }
+    // This location is an error page itself (error_page 404 /guarded): nginx keeps the error's
+    // status.
+    if (kind != Answer::login && r->err_status != 0) {
+        ctx.refusal_code = r->err_status;
     }
     ngx_http_finalize_request(r, send_answer(r, *pass.conf, kind, status, code));
     return NGX_DONE;

@@ -85,6 +85,27 @@ ngx_int_t present_instead(ngx_http_request_t* r, RequestCtx& ctx, const RealmCon
     return NGX_OK;
 }
 
+ngx_int_t owe_cookie(ngx_http_request_t* r, RequestCtx& ctx, RealmConf& realm,
+                     OwedCookie::Kind kind, const Token& token) noexcept {
+    OwedCookie* owed = ctx.owed;
+    while (owed != nullptr && owed->realm != &realm) {
+        owed = owed->next;
+    }
+    if (owed == nullptr) {
+        void* const place = ngx_palloc(r->pool, sizeof(OwedCookie));
+        if (place == nullptr) {
+            return NGX_ERROR;
+        }
+        owed = new (place) OwedCookie{};
+        owed->next = ctx.owed;
+        owed->realm = &realm;
+        ctx.owed = owed;
+    }
+    owed->kind = kind;
+    owed->token = token;
+    return NGX_OK;
+}
+
 Pass* current_pass(ngx_http_request_t* r, const RequestCtx& ctx) noexcept {
     for (; r != nullptr; r = r->parent) {
         if (Pass* const pass = newest_pass_of(r, ctx)) {

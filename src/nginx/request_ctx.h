@@ -34,28 +34,31 @@ struct Pass {
     ByteSpan buffer;
 };
 
-// Set-Cookie or expiry that the main request's response owes the client.
+// Set-Cookie or expiry that the main request's response owes the client, one per realm.
 struct OwedCookie {
-    RealmConf* realm;
-    Token token;
-    bool set;
-    bool expire;
-    bool expire_variants;  // all former attributes too
+    enum class Kind : std::uint8_t { nothing, set, expire, expire_variants };
+
+    OwedCookie* next = nullptr;
+    RealmConf* realm = nullptr;
+    Kind kind = Kind::nothing;  // expire_variants: with all former attributes too
+    Token token;                // to set
 };
 
 struct RequestCtx {
     Presented* presented;
     Pass* newest;
     ngx_http_upstream_t* read_upstream;  // whose control header has been dealt with
-    OwedCookie owed;
+    OwedCookie* owed;
     Status refusal;           // of the main request, while refusal_code is not 0
     ngx_uint_t refusal_code;  // what it was answered with: HTTP status
+    bool turned_away;         // whatever is sent, with whatever status, stands for the refusal
     bool identity_set;        // some request of this tree carries identity headers
 };
 
 static_assert(std::is_trivially_destructible_v<RequestCtx> &&
               std::is_trivially_destructible_v<Pass> &&
-              std::is_trivially_destructible_v<Presented>);
+              std::is_trivially_destructible_v<Presented> &&
+              std::is_trivially_destructible_v<OwedCookie>);
 
 // The context, or nullptr before the take-out.
 RequestCtx* find_request_ctx(ngx_http_request_t* r) noexcept;
@@ -69,6 +72,10 @@ const Presented* find_presented(const RequestCtx& ctx, const RealmConf& realm) n
 // From here on (internal redirects), this realm's credential of the request is the new one.
 ngx_int_t present_instead(ngx_http_request_t* r, RequestCtx& ctx, const RealmConf& realm,
                           const Token& token) noexcept;
+
+// What the response owes for this realm; replaces what it owed before. NGX_ERROR: out of memory.
+ngx_int_t owe_cookie(ngx_http_request_t* r, RequestCtx& ctx, RealmConf& realm,
+                     OwedCookie::Kind kind, const Token& token = {}) noexcept;
 
 // The pass that speaks for this request now: its newest. A clone (slice, background cache update),
 // which starts behind PREACCESS, inherits its parent's. nullptr: not entered any location yet.

@@ -42,20 +42,19 @@ ngx_int_t handle_control(ngx_http_request_t* r, RequestCtx* ctx) noexcept {
     return rc;
 }
 
-// One user's page must not be served to another.
+// One user's page must not be served to another: not from proxy_cache, not from proxy_store.
 void keep_out_of_cache(ngx_http_request_t* r, const RequestCtx& ctx) noexcept {
-#if (NGX_HTTP_CACHE)
-    if (r->upstream == nullptr || r->cached) {
+    if (r->upstream == nullptr) {
         return;
     }
     const Pass* const owner = upstream_owner(r, ctx);
-    if (owner != nullptr && owner->admitted && !owner->conf->cache) {
-        r->upstream->cacheable = 0;
+    if (owner == nullptr || !owner->admitted || owner->conf->cache) {
+        return;
     }
-#else
-    (void)r;
-    (void)ctx;
+#if (NGX_HTTP_CACHE)
+    r->upstream->cacheable = 0;
 #endif
+    r->upstream->store = 0;
 }
 
 ngx_int_t set_cookie(ngx_http_request_t* r, const OwedCookie& owed) noexcept {
@@ -74,7 +73,8 @@ ngx_int_t set_cookie(ngx_http_request_t* r, const OwedCookie& owed) noexcept {
 ngx_int_t expire_cookie(ngx_http_request_t* r, const OwedCookie& owed) noexcept {
     const auto* const variants =
         static_cast<const CookieVariant*>(owed.realm->cookie_variants->elts);
-    const ngx_uint_t count = owed.expire_variants ? owed.realm->cookie_variants->nelts : 1;
+    const ngx_uint_t count =
+        owed.kind == OwedCookie::Kind::expire_variants ? owed.realm->cookie_variants->nelts : 1;
     for (ngx_uint_t i = 0; i < count; ++i) {
         if (add_response_header(r, "Set-Cookie", view(variants[i].expiry)) != NGX_OK) {
             return NGX_ERROR;
@@ -83,19 +83,25 @@ ngx_int_t expire_cookie(ngx_http_request_t* r, const OwedCookie& owed) noexcept 
     return NGX_OK;
 }
 
-// Sends what is owed, once. A session that was ended while this response was under way gets no
-// cookie: the browser must not be handed back what logout took away.
-ngx_int_t pay_cookies(ngx_http_request_t* r, RequestCtx& ctx, bool& cookies) noexcept {
-    const OwedCookie owed = ctx.owed;
-    ctx.owed = OwedCookie{};
-    cookies = owed.realm != nullptr;
-    if (owed.set && is_live(owed.realm->core, owed.token)) {
-        return set_cookie(r, owed);
+// Pays one cookie, once. A session that was ended while this response was under way gets none: the
+// browser must not be handed back what logout took away.
+ngx_int_t pay_cookie(ngx_http_request_t* r, OwedCookie& owed, bool& paid) noexcept {
+    const bool set = owed.kind == OwedCookie::Kind::set;
+    if (owed.kind == OwedCookie::Kind::nothing || (set && !is_live(owed.realm->core, owed.token))) {
+        return NGX_OK;
     }
-    if (owed.expire) {
-        return expire_cookie(r, owed);
+    paid = true;
+    const ngx_int_t rc = set ? set_cookie(r, owed) : expire_cookie(r, owed);
+    owed.kind = OwedCookie::Kind::nothing;
+    return rc;
+}
+
+ngx_int_t pay_cookies(ngx_http_request_t* r, const RequestCtx& ctx, bool& paid) noexcept {
+    for (OwedCookie* owed = ctx.owed; owed != nullptr; owed = owed->next) {
+        if (pay_cookie(r, *owed, paid) != NGX_OK) {
+            return NGX_ERROR;
+        }
     }
-    cookies = false;
     return NGX_OK;
 }
 
@@ -112,9 +118,7 @@ ngx_int_t name_refusal(ngx_http_request_t* r, const RequestCtx& ctx) noexcept {
     return add_response_header(r, "Session-Status", status_name(ctx.refusal));
 }
 
-ngx_int_t complete_main_response(ngx_http_request_t* r, RequestCtx& ctx,
-                                 const RealmConf*& paid) noexcept {
-    paid = ctx.owed.realm;
+ngx_int_t complete_main_response(ngx_http_request_t* r, RequestCtx& ctx) noexcept {
     bool cookies = false;
     if (pay_cookies(r, ctx, cookies) != NGX_OK) {
         return NGX_ERROR;
@@ -123,7 +127,24 @@ ngx_int_t complete_main_response(ngx_http_request_t* r, RequestCtx& ctx,
     if (refusal && name_refusal(r, ctx) != NGX_OK) {
         return NGX_ERROR;
     }
-    return refusal || cookies ? forbid_storing(r) : NGX_OK;
+    // error_page may have given the refusal another status: stored, it would outlive the login.
+    return refusal || ctx.turned_away || cookies ? forbid_storing(r) : NGX_OK;
+}
+
+// An application must not set a cookie of ours by itself: what it sets is no session, and would
+// push the user's own out of the browser.
+void drop_upstreams_session_cookies(ngx_http_request_t* r) noexcept {
+    if (r->upstream == nullptr) {
+        return;
+    }
+    for (const RealmConf* const realm : main_conf(r)->all_realms()) {
+        if (remove_set_cookies(r, view(realm->cookie_prefix)) > 0 && minute_has_passed_here()) {
+            ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+                          "session guard: realm \"%V\": an upstream's Set-Cookie for the session "
+                          "cookie removed",
+                          &realm->name);
+        }
+    }
 }
 
 // `return` and `rewrite ... redirect` answer in the rewrite phase, before any access check: said
@@ -132,7 +153,8 @@ void warn_of_bypass(ngx_http_request_t* r, const RequestCtx& ctx) noexcept {
     LocationConf* const conf = location_conf(r);
     if (conf->realm == nullptr || conf->warned_bypass ||
         conf->mode != static_cast<ngx_uint_t>(SessionMode::required) ||
-        r->headers_out.status >= NGX_HTTP_BAD_REQUEST || r->err_status >= NGX_HTTP_BAD_REQUEST) {
+        r->headers_out.status >= NGX_HTTP_BAD_REQUEST || r->err_status >= NGX_HTTP_BAD_REQUEST ||
+        (conf->core->auto_redirect && r->uri.len + 1 == conf->core->name.len)) {
         return;
     }
     const Pass* const pass = current_pass(r, ctx);
@@ -155,17 +177,17 @@ ngx_int_t header_filter(ngx_http_request_t* r) noexcept {
         return next_header_filter(r);
     }
     keep_out_of_cache(r, *ctx);
+    drop_upstreams_session_cookies(r);
     if (r != r->main) {
         return next_header_filter(r);
     }
     warn_of_bypass(r, *ctx);
-    const RealmConf* paid = nullptr;
-    if (complete_main_response(r, *ctx, paid) != NGX_OK) {
+    if (complete_main_response(r, *ctx) != NGX_OK) {
         return NGX_ERROR;
     }
     const ngx_int_t sent = next_header_filter(r);
-    if (paid != nullptr) {
-        hide_sent_cookies(r, view(paid->cookie_prefix));
+    for (const OwedCookie* owed = ctx->owed; owed != nullptr; owed = owed->next) {
+        remove_set_cookies(r, view(owed->realm->cookie_prefix));
     }
     return sent;
 }

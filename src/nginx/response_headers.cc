@@ -21,12 +21,27 @@ bool is_named(const ngx_table_elt_t& header, std::string_view name) noexcept {
     return header.key.len == name.size() && equal_ignoring_case(view(header.key), name);
 }
 
-void forget_cache_control(ngx_http_request_t* r) noexcept {
+// What `expires` (ngx_http_headers_filter_module) would rewrite are the headers these pointers
+// name: they get elements that are in no list and so are never sent.
+ngx_int_t divert_expires(ngx_http_request_t* r) noexcept {
+    auto* const unsent =
+        static_cast<ngx_table_elt_t*>(ngx_pcalloc(r->pool, 2 * sizeof(ngx_table_elt_t)));
+    if (unsent == nullptr) {
+        return NGX_ERROR;
+    }
+    r->headers_out.expires = &unsent[0];
 #if (nginx_version >= 1023000)
-    r->headers_out.cache_control = nullptr;
+    r->headers_out.cache_control = &unsent[1];
+    return NGX_OK;
 #else
-    r->headers_out.cache_control.elts = nullptr;
-    r->headers_out.cache_control.nelts = 0;
+    if (ngx_array_init(&r->headers_out.cache_control, r->pool, 1, sizeof(ngx_table_elt_t*)) !=
+        NGX_OK) {
+        return NGX_ERROR;
+    }
+    auto** const place =
+        static_cast<ngx_table_elt_t**>(ngx_array_push(&r->headers_out.cache_control));
+    *place = &unsent[1];
+    return NGX_OK;
 #endif
 }
 
@@ -58,7 +73,10 @@ ngx_uint_t remove_response_header(ngx_http_request_t* r, std::string_view lowcas
 
 ngx_int_t forbid_storing(ngx_http_request_t* r) noexcept {
     remove_response_header(r, "cache-control");
-    forget_cache_control(r);
+    remove_response_header(r, "expires");
+    if (divert_expires(r) != NGX_OK) {
+        return NGX_ERROR;
+    }
     return add_response_header(r, "Cache-Control", "no-store");
 }
 
@@ -75,12 +93,15 @@ void forget_response(ngx_http_request_t* r) noexcept {
     r->headers_out.last_modified_time = -1;
 }
 
-void hide_sent_cookies(ngx_http_request_t* r, std::string_view prefix) noexcept {
-    for_each_response_header(r, [prefix](ngx_table_elt_t& header) {
+ngx_uint_t remove_set_cookies(ngx_http_request_t* r, std::string_view prefix) noexcept {
+    ngx_uint_t removed = 0;
+    for_each_response_header(r, [&](ngx_table_elt_t& header) {
         if (is_named(header, "set-cookie") && view(header.value).starts_with(prefix)) {
             header.hash = 0;
+            ++removed;
         }
     });
+    return removed;
 }
 
 }  // namespace sg::ngx

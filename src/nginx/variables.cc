@@ -167,8 +167,7 @@ ngx_int_t get_return(ngx_http_request_t* r, ngx_http_variable_value_t* out, uint
     char name[] = "return";
     ngx_str_t value;
     set(out, "/");
-    if (ngx_http_arg(r, reinterpret_cast<u_char*>(name), sizeof name - 1, &value) != NGX_OK ||
-        !is_own_origin_path(view(value))) {
+    if (ngx_http_arg(r, reinterpret_cast<u_char*>(name), sizeof name - 1, &value) != NGX_OK) {
         return NGX_OK;
     }
     const std::span<char> text = characters(r->pool, value.len + 1);

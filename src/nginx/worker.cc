@@ -28,8 +28,6 @@ constinit std::size_t sweep_shard = 0;
 constinit std::size_t sweep_done = 0;  // cells of this shard looked at in this round
 
 ngx_event_t sweep_event;
-ngx_connection_t
-    sweep_dummy;  // nginx's event code expects `data` to look like a connection in debug logs
 
 long elapsed_ns(const timespec& since) noexcept {
     timespec now;
@@ -117,7 +115,6 @@ ngx_int_t start_worker(ngx_cycle_t* cycle) noexcept {
     if (ngx_worker != 0) {
         return NGX_OK;
     }
-    sweep_dummy.fd = static_cast<ngx_socket_t>(-1);
     sweep_event.handler = sweep;
     sweep_event.data = conf;
     sweep_event.log = cycle->log;

@@ -98,8 +98,8 @@ ngx_int_t copy_sessions(const ngx_shm_zone_t* zone, const ngx_shm_zone_t* old_zo
     if (!table.copy_from(old, now, copied, needed)) {
         const TableStats have = table.stats();
         ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0,
-                      "session guard: zone \"%V\" of %uz bytes is too small for the sessions that "
-                      "are live now: %uL cells needed, %uL there (the running zone has %uz bytes); "
+                      "session guard: zone \"%V\" of %uz bytes is too small for the sessions in "
+                      "it now: %uL cells needed, %uL there (the running zone has %uz bytes); "
                       "the running configuration goes on",
                       &zone->shm.name, zone->shm.size, needed, have.cells_total,
                       old_zone->shm.size);

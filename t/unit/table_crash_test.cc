@@ -1,6 +1,7 @@
-// A writer killed at any instant: a child performs one operation on shared memory and dies at its n-th
-// store, for every n until the operation is through, holding the shard's mutex. The next process must find
-// a whole table, every bystander, and the touched session in its old or its new state, never in between.
+// A writer killed at any instant: a child performs one operation on shared memory and dies at its
+// n-th store, for every n until the operation is through, holding the shard's mutex. The next
+// process must find a whole table, every bystander, and the touched session in its old or its new
+// state, never in between.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -65,8 +66,10 @@ void assert_bystanders(const Table& table) {
     }
 }
 
-// Before: `prepare` on a fresh table. Then the cut. After: `check` gets what the lock-free reader sees.
-void for_every_cut(Operation prepare, Operation operation, void (*check)(const Table&, const Seen&)) {
+// Before: `prepare` on a fresh table. Then the cut. After: `check` gets what the lock-free reader
+// sees.
+void for_every_cut(Operation prepare, Operation operation,
+                   void (*check)(const Table&, const Seen&)) {
     for (int n = 0;; ++n) {
         assert_true(n < 2000);
         const auto memory = shared_memory(kMemory);
@@ -85,8 +88,12 @@ void for_every_cut(Operation prepare, Operation operation, void (*check)(const T
 }
 
 void nothing(const Table&) {}
-void add_short(const Table& table) { add(table, kTouched, 150); }
-void add_long(const Table& table) { add(table, kTouched, 700); }
+void add_short(const Table& table) {
+    add(table, kTouched, 150);
+}
+void add_long(const Table& table) {
+    add(table, kTouched, 700);
+}
 
 void replace_with(const Table& table, std::size_t size) {
     LockedShard shard = table.lock(token_of(kTouched).handle);
@@ -104,7 +111,8 @@ void mark_superseded(const Table& table) {
 }
 
 void old_or_absent(const Table&, const Seen& seen) {
-    assert_true(seen.result == FindResult::absent || (seen.result == FindResult::found && seen.edition));
+    assert_true(seen.result == FindResult::absent ||
+                (seen.result == FindResult::found && seen.edition));
 }
 
 void a_login_that_is_cut_leaves_all_or_nothing(void**) {
@@ -119,9 +127,12 @@ void a_replacement_that_is_cut_leaves_the_old_or_the_new_record(void**) {
         assert_true(seen.edition == 0 || seen.edition == 1);
         assert_true(same_token(seen.view.token, token_of(kTouched)));
     };
-    for_every_cut(add_short, [](const Table& table) { replace_with(table, 160); }, check);
-    for_every_cut(add_long, [](const Table& table) { replace_with(table, 90); }, check);
-    for_every_cut(add_short, [](const Table& table) { replace_with(table, 900); }, check);
+    for_every_cut(
+        add_short, [](const Table& table) { replace_with(table, 160); }, check);
+    for_every_cut(
+        add_long, [](const Table& table) { replace_with(table, 90); }, check);
+    for_every_cut(
+        add_short, [](const Table& table) { replace_with(table, 900); }, check);
 }
 
 void a_regeneration_that_is_cut_leaves_the_session_live_or_superseded(void**) {
@@ -144,7 +155,8 @@ void a_sweep_that_is_cut_takes_only_what_has_expired(void**) {
     const auto prepare = [](const Table& table) {
         const Token token = token_of(kTouched);
         LockedShard shard = table.lock(token.handle);
-        table.insert(shard, token, record_of(kTouched, 0, 700, kNow - kHour), kNow - kHour, kLimits, kNow);
+        table.insert(shard, token, record_of(kTouched, 0, 700, kNow - kHour), kNow - kHour, kLimits,
+                     kNow);
     };
     const auto sweep = [](const Table& table) {
         LockedShard shard = table.lock_shard(0);
@@ -161,8 +173,10 @@ void a_repair_that_is_cut_is_completed_by_the_next_one(void**) {
             const Table table = make_table(memory);
             add_bystanders(table);
             add_long(table);
-            cut_at(table, [](const Table& t) { replace_with(t, 900); }, first);
-            const bool finished = cut_at(table, [](const Table& t) { t.lock_shard(0); }, n);
+            cut_at(
+                table, [](const Table& t) { replace_with(t, 900); }, first);
+            const bool finished = cut_at(
+                table, [](const Table& t) { t.lock_shard(0); }, n);
             assert_bystanders(table);
             const Seen seen = look(table, kTouched);
             assert_int_equal(seen.result, FindResult::found);
@@ -182,7 +196,8 @@ void a_reader_beside_a_dead_writer_is_told_busy_at_worst(void**) {
         const Table table = make_table(memory);
         add_bystanders(table);
         add_long(table);
-        const bool finished = cut_at(table, [](const Table& t) { replace_with(t, 900); }, n);
+        const bool finished = cut_at(
+            table, [](const Table& t) { replace_with(t, 900); }, n);
         for (std::uint64_t b = 1; b <= kBystanders; ++b) {
             const Seen seen = look(table, b);
             assert_true(seen.result == FindResult::busy ||

@@ -1,5 +1,5 @@
-// Several processes at once on one table, some of them killed: readers must never see a torn record, a
-// stranger's credential, or miss a session that is always there.
+// Several processes at once on one table, some of them killed: readers must never see a torn
+// record, a stranger's credential, or miss a session that is always there.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -24,8 +24,9 @@ using namespace sg::test;
 namespace {
 
 constexpr std::size_t kMemory = 48 * 1024;  // small: cells are reused all the time
-constexpr std::uint64_t kAlways = 20;       // sessions 1..20 are never removed, only replaced and touched
-constexpr std::uint64_t kComing = 60;       // 21..80 come and go
+constexpr std::uint64_t kAlways =
+    20;  // sessions 1..20 are never removed, only replaced and touched
+constexpr std::uint64_t kComing = 60;  // 21..80 come and go
 constexpr double kSeconds = 1.0;
 
 double clock_seconds() {
@@ -34,7 +35,9 @@ double clock_seconds() {
     return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
 }
 
-std::size_t size_for(std::uint64_t n) { return 60 + scramble(n) % 700; }
+std::size_t size_for(std::uint64_t n) {
+    return 60 + scramble(n) % 700;
+}
 
 enum Exit : int { fine = 0, torn = 10, lost = 11, stranger = 12, nothing_done = 13 };
 
@@ -82,7 +85,8 @@ void write_one(const Table& table, std::uint64_t n, std::uint64_t edition) {
     const Token token = token_of(n);
     LockedShard shard = table.lock(token.handle);
     if (n <= kAlways) {
-        table.replace(shard, token.handle, record_of(n, edition % 200, size_for(edition)), kLimits, kNow);
+        table.replace(shard, token.handle, record_of(n, edition % 200, size_for(edition)), kLimits,
+                      kNow);
     } else if (!table.remove(shard, token.handle, Departure::ended, kNow + kHour)) {
         table.insert(shard, token, record_of(n, 0, size_for(edition)), kNow, kLimits, kNow);
     }
@@ -139,7 +143,8 @@ void assert_all_there(const Table& table) {
 void readers_beside_writers_see_whole_sessions_only(void**) {
     const Table table = table_with_sessions();
     const pid_t children[] = {start_reader(table, 1), start_reader(table, 1'000'000),
-                              start_writer(table, 7, kSeconds), start_writer(table, 9'000'000, kSeconds)};
+                              start_writer(table, 7, kSeconds),
+                              start_writer(table, 9'000'000, kSeconds)};
     for (const pid_t child : children) {
         assert_fine(child);
     }
@@ -156,7 +161,8 @@ void killed_writers_wedge_nobody_and_lose_nothing(void**) {
     std::uint64_t kills = 0;
     while (clock_seconds() < end) {
         const pid_t victim = start_writer(table, 1000 * ++kills, 60);
-        const timespec pause{.tv_sec = 0, .tv_nsec = static_cast<long>(scramble(kills) % 3'000'000)};
+        const timespec pause{.tv_sec = 0,
+                             .tv_nsec = static_cast<long>(scramble(kills) % 3'000'000)};
         nanosleep(&pause, nullptr);
         kill(victim, SIGKILL);
         waitpid(victim, nullptr, 0);

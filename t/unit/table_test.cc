@@ -138,7 +138,8 @@ void a_replaced_record_keeps_credential_and_last_seen(void**) {
 void nothing_is_replaced_where_no_live_session_is(void**) {
     const Table table = make_table(shared_memory(kMemory));
     LockedShard shard = table.lock(token_of(1).handle);
-    assert_false(table.replace(shard, token_of(1).handle, record_of(1, 1, 100), kLimits, kNow).has_value());
+    assert_false(
+        table.replace(shard, token_of(1).handle, record_of(1, 1, 100), kLimits, kNow).has_value());
 }
 
 void a_superseded_session_names_its_successor_and_is_not_changed_again(void**) {
@@ -147,7 +148,8 @@ void a_superseded_session_names_its_successor_and_is_not_changed_again(void**) {
     LockedShard shard = table.lock(token_of(1).handle);
     assert_true(table.supersede(shard, token_of(1).handle, token_of(2).handle, kNow + 10'000));
     assert_false(table.supersede(shard, token_of(1).handle, token_of(3).handle, kNow + 10'000));
-    assert_false(table.replace(shard, token_of(1).handle, record_of(1, 1, 100), kLimits, kNow).has_value());
+    assert_false(
+        table.replace(shard, token_of(1).handle, record_of(1, 1, 100), kLimits, kNow).has_value());
     const Seen seen = look(table, 1);
     assert_int_equal(seen.view.superseded_until, kNow + 10'000);
     assert_memory_equal(seen.view.successor.data(), token_of(2).handle.data(), 16);
@@ -186,9 +188,9 @@ void a_full_table_reclaims_expired_sessions_for_a_new_one(void**) {
 
 void the_sweep_takes_expired_and_outlived_sessions_only(void**) {
     const Table table = make_table(shared_memory(kMemory));
-    add(table, 1, 100, kNow);                       // idle by then
-    add(table, 2, 100, kNow + kLimits.idle - 1);    // not
-    add(table, 3, 100, kNow + kLimits.idle - 1);    // superseded, over
+    add(table, 1, 100, kNow);                     // idle by then
+    add(table, 2, 100, kNow + kLimits.idle - 1);  // not
+    add(table, 3, 100, kNow + kLimits.idle - 1);  // superseded, over
     {
         LockedShard shard = table.lock(token_of(3).handle);
         table.supersede(shard, token_of(3).handle, token_of(2).handle, kNow + 10'000);
@@ -217,7 +219,8 @@ void a_record_no_shard_can_hold_is_too_large(void**) {
     assert_int_equal(table.insert(shard, token, ByteView(big).first(2048), kNow, kLimits, kNow),
                      InsertResult::inserted);
     static std::array<std::uint8_t, Table::kMaxRecordBytes + 1> huge{};
-    assert_int_equal(table.insert(shard, token_of(2), huge, kNow, kLimits, kNow), InsertResult::too_large);
+    assert_int_equal(table.insert(shard, token_of(2), huge, kNow, kLimits, kNow),
+                     InsertResult::too_large);
 }
 
 void attaching_sees_the_same_table_and_refuses_any_other_geometry(void**) {
@@ -286,7 +289,8 @@ void old_tombstones_make_room_for_new_ones(void**) {
     const Table table = make_table(shared_memory(16 * 1024));
     for (std::uint64_t n = 1; n <= 2000; ++n) {
         LockedShard shard = table.lock(token_of(n).handle);
-        table.remove(shard, token_of(n).handle, Departure::ended, kNow + static_cast<TimeMs>(n) * 1000);
+        table.remove(shard, token_of(n).handle, Departure::ended,
+                     kNow + static_cast<TimeMs>(n) * 1000);
         assert_true(table.find_tombstone(token_of(n).handle, kNow) == Departure::ended);
     }
     assert_null(broken_invariant(table));

@@ -1,5 +1,5 @@
-// A zone table in memory that forked children share, sessions made of numbers, and a check of everything
-// that must hold in a table no writer is busy in.
+// A zone table in memory that forked children share, sessions made of numbers, and a check of
+// everything that must hold in a table no writer is busy in.
 #pragma once
 
 #include <sys/mman.h>
@@ -59,8 +59,8 @@ inline Token token_of(std::uint64_t n) {
     return token;
 }
 
-// Record bytes that name their owner and edition in every word, so that a torn copy shows. Created at
-// `created`, no limits of its own: words 1 and 3 are where the sweep reads them.
+// Record bytes that name their owner and edition in every word, so that a torn copy shows. Created
+// at `created`, no limits of its own: words 1 and 3 are where the sweep reads them.
 struct RecordBytes {
     std::array<std::uint8_t, 2048> bytes{};
     std::size_t size = 0;
@@ -83,8 +83,8 @@ inline RecordBytes record_of(std::uint64_t n, std::uint64_t edition, std::size_t
 inline std::optional<std::uint64_t> edition_of(std::uint64_t n, ByteView copy) {
     const std::uint64_t first = load_le<std::uint64_t>(copy.data()) - scramble(n);
     const std::uint64_t edition = first / 0x100;
-    const RecordBytes expected =
-        record_of(n, edition, copy.size(), static_cast<TimeMs>(load_le<std::uint64_t>(copy.data() + 8)));
+    const RecordBytes expected = record_of(
+        n, edition, copy.size(), static_cast<TimeMs>(load_le<std::uint64_t>(copy.data() + 8)));
     if (std::memcmp(copy.data(), expected.bytes.data(), copy.size()) != 0) {
         return std::nullopt;
     }
@@ -109,11 +109,12 @@ inline Seen look(const Table& table, std::uint64_t n) {
 
 inline bool is_there(const Table& table, std::uint64_t n) {
     const Seen seen = look(table, n);
-    return seen.result == FindResult::found && seen.edition && same_token(seen.view.token, token_of(n));
+    return seen.result == FindResult::found && seen.edition &&
+           same_token(seen.view.token, token_of(n));
 }
 
-inline InsertResult add(const Table& table, std::uint64_t n, std::size_t size, TimeMs last_seen = kNow,
-                        TimeMs now = kNow) {
+inline InsertResult add(const Table& table, std::uint64_t n, std::size_t size,
+                        TimeMs last_seen = kNow, TimeMs now = kNow) {
     const Token token = token_of(n);
     LockedShard shard = table.lock(token.handle);
     return table.insert(shard, token, record_of(n, 0, size, last_seen), last_seen, kLimits, now);
@@ -133,7 +134,8 @@ inline const char* broken_invariant(const Table& table) {
             if (shard.buckets[b].sequence.is_odd()) {
                 return "an odd bucket";
             }
-            for (std::uint32_t i = shard.buckets[b].head.load(); i != 0; i = shard.cell(i).next.load()) {
+            for (std::uint32_t i = shard.buckets[b].head.load(); i != 0;
+                 i = shard.cell(i).next.load()) {
                 if (!shard.in_range(i) || seen[i]++ != 0) {
                     return "a cell linked twice, or out of range";
                 }
@@ -158,8 +160,10 @@ inline const char* broken_invariant(const Table& table) {
             }
         }
         std::uint32_t free = 0;
-        for (std::uint32_t i = shard.shard->free_head.load(); i != 0; i = shard.cell(i).next.load()) {
-            if (!shard.in_range(i) || seen[i]++ != 0 || state_of(shard.cell(i)) != CellState::free) {
+        for (std::uint32_t i = shard.shard->free_head.load(); i != 0;
+             i = shard.cell(i).next.load()) {
+            if (!shard.in_range(i) || seen[i]++ != 0 ||
+                state_of(shard.cell(i)) != CellState::free) {
                 return "a free list with a cell that is not free";
             }
             for (const auto& word : shard.cell(i).credential) {
@@ -177,7 +181,8 @@ inline const char* broken_invariant(const Table& table) {
                 return "an odd cell";
             }
         }
-        if (live != shard.shard->live.load() || used != shard.shard->used.load() || free + used != cells) {
+        if (live != shard.shard->live.load() || used != shard.shard->used.load() ||
+            free + used != cells) {
             return "wrong counts";
         }
         for (std::uint32_t i = 0; i < shard.header->tombstone_sets; ++i) {

@@ -54,17 +54,17 @@ ngx_int_t info_handler(ngx_http_request_t* r) noexcept {
                    ? NGX_HTTP_NOT_ALLOWED
                    : NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
-    const RequestCtx* const ctx = find_request_ctx(r);
+    RequestCtx* const ctx = find_request_ctx(r);
     const Pass* const pass = ctx != nullptr ? current_pass(r, *ctx) : nullptr;
     if (pass == nullptr || forbid_storing(r) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
     if (!pass->admitted) {
-        const Status status = pass->status;
-        if (add_response_header(r, "Session-Status", status_name(status)) != NGX_OK) {
-            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        if (r == r->main) {
+            ctx->refusal = pass->status;
+            ctx->refusal_code = http_status(pass->status);
         }
-        return send_problem(r, status, http_status(status));
+        return send_problem(r, pass->status, http_status(pass->status));
     }
     return describe(r, *pass->conf->realm, pass->session);
 }
@@ -80,10 +80,7 @@ char* session_info(ngx_conf_t* cf, ngx_command_t*, void* data) noexcept {
         return const_cast<char*>("is incompatible with \"session_logout\"");
     }
     conf.is_info = 1;
-    auto* const core = static_cast<ngx_http_core_loc_conf_t*>(
-        ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module));
-    core->handler = info_handler;
-    return NGX_CONF_OK;
+    return install_handler(cf, conf, info_handler);
 }
 
 }  // namespace sg::ngx

@@ -32,11 +32,7 @@ ngx_int_t method_not_allowed(ngx_http_request_t* r) noexcept {
 }
 
 ngx_int_t say_goodbye(ngx_http_request_t* r, RequestCtx& ctx, const LocationConf& conf) noexcept {
-    ctx.owed = OwedCookie{};
-    ctx.owed.realm = conf.realm;
-    ctx.owed.expire = true;
-    ctx.owed.expire_variants = true;
-    if (forbid_storing(r) != NGX_OK ||
+    if (owe_cookie(r, ctx, *conf.realm, OwedCookie::Kind::expire_variants) != NGX_OK ||
         (conf.clear_site_data.len > 0 &&
          add_response_header(r, "Clear-Site-Data", view(conf.clear_site_data)) != NGX_OK)) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -117,10 +113,7 @@ char* session_logout(ngx_conf_t* cf, ngx_command_t*, void* data) noexcept {
             return invalid_parameter(cf, word);
         }
     }
-    auto* const core = static_cast<ngx_http_core_loc_conf_t*>(
-        ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module));
-    core->handler = logout_handler;
-    return NGX_CONF_OK;
+    return install_handler(cf, conf, logout_handler);
 }
 
 }  // namespace sg::ngx

@@ -100,9 +100,10 @@ sub instructions {
     my ($self, $kind, %option) = @_;
     my @total;
     my @function;
-    my @counts = (1000, 1000 + ($option{requests} // 2000));
+    # The first thousands are left to Lua's compiler.
+    my @counts = (3000, 3000 + ($option{requests} // 2000));
     for my $count (@counts) {
-        my $output = "$self->{folder}/callgrind.$kind.$count";
+        my $output = "$self->{folder}/callgrind.$count";
         unlink $output;
         my $server = $self->{servers}->start("callgrind-$kind", kind => $kind,
             callgrind => $output, tokens => $self->{tokens});
@@ -116,6 +117,7 @@ sub instructions {
         $self->{servers}->stop("callgrind-$kind");
         push @total, _total($output);
         push @function, _functions($output) if $option{functions};
+        unlink $output;
     }
     my $requests = $counts[1] - $counts[0];
     my %result = (total => ($total[1] - $total[0]) / $requests);

@@ -38,7 +38,15 @@ my $LOGIN = "location = /login { session app optional; session_control create; p
 # A check as people write it by hand: the cookie's session from a shared dict, its expiry compared.
 my $LUA_DICT = <<'END';
 lua_shared_dict sessions 8m;
+lua_shared_dict probe 8m;
 init_by_lua_block {
+    local probe, fit = ngx.shared.probe, 0
+    while probe:safe_set(string.format("%064d", fit), string.rep("x", 200)) do fit = fit + 1 end
+    local capacity = io.open("PREFIX/capacity", "w")
+    capacity:write(probe:capacity() / fit)
+    capacity:close()
+    probe:flush_all()
+    probe:flush_expired()
     local file = io.open("TOKENS")
     local value = string.format("%013d", 4102444800000) .. string.rep("x", 187)
     for i = 1, 1000 do
@@ -54,7 +62,6 @@ access_by_lua_block {
     if not value or tonumber(value:sub(1, 13)) < ngx.now() * 1000 then
         return ngx.exit(401)
     end
-    ngx.ctx.session = value
 }
 END
 
@@ -136,6 +143,7 @@ sub _write {
     }
     my $tokens = $server->{tokens} // '/nonexistent';
     $http =~ s/TOKENS/$tokens/;
+    $http =~ s/PREFIX/$server->{prefix}/;
     my $single = $server->{callgrind} ? "master_process off;\n" : '';
     my $backend = $self->{all}{backend};
     my $upstream = $backend && $backend != $server
