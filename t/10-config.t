@@ -222,6 +222,7 @@ login_leads('an open location',                  '/login',     'location = /logi
 login_leads('an optional location',              '/login',     'location = /login { session app optional; }');
 login_leads('an open one inside a demanding one', '/in/login', 'location /in/ { session app; location /in/login { session off; } }');
 login_leads('an exact one before an expression', '/login.php', 'location = /login.php { session off; } location ~ [.]php$ { session app; }');
+login_leads('no address',                      'off',         'location = /login { session app; }');
 login_leads('another site',                      'https://login.example/', '');
 refused('the login of a whole server that demands a session', server("session app;\nsession_login /login; #!"), 'session_login[ ]"/login".*leads[ ]to');
 accepted('the login of a server where nothing demands a session', server('session_login /login; location / { }'));

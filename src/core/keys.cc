@@ -184,23 +184,28 @@ void KeyRing::clear() noexcept {
 
 KeyRing::Load KeyRing::load(std::string_view realm, const KeyFile& file) noexcept {
     clear();
+    // A ring that is not whole is empty: it mints nothing and knows no key.
+    const auto fail = [this](Load why) noexcept {
+        clear();
+        return why;
+    };
     realm_ = realm;
     current_ = file.current;
     for (std::size_t i = 0; i < file.count; ++i) {
         const MasterKey& master = file.masters[i];
         Digest id{};
         if (!derive(master, "kid", realm, id)) {
-            return Load::crypto_failure;
+            return fail(Load::crypto_failure);
         }
         if (find(id[0]) != nullptr) {
-            return Load::duplicate_key_id;
+            return fail(Load::duplicate_key_id);
         }
         Key& key = keys_[count_++];
         key.id = id[0];
         key.token_mac = hmac_context(master, "token", realm);
         key.public_id_mac = hmac_context(master, "public id", realm);
         if (key.token_mac == nullptr || key.public_id_mac == nullptr) {
-            return Load::crypto_failure;
+            return fail(Load::crypto_failure);
         }
     }
     return count_ > 0 ? Load::ok : Load::crypto_failure;

@@ -33,31 +33,53 @@ enum : std::size_t {
 static_assert(kEndOfFixed == kRecordFixedBytes);
 
 constexpr std::size_t kMaxLength = 65535;
+constexpr std::size_t kAttributeHead = 3;
 
 bool valid_level(std::uint8_t level) noexcept {
     return level >= static_cast<std::uint8_t>(Level::aal1) &&
            level <= static_cast<std::uint8_t>(Level::aal3);
 }
 
+// On the way of every request (decode_record): plain walks over the bytes.
 bool well_formed_attributes(ByteView attributes) noexcept {
-    std::size_t offset = 0;
-    Attribute attribute;
-    while (next_attribute(attributes, offset, attribute)) {
+    const std::uint8_t* at = attributes.data();
+    std::size_t left = attributes.size();
+    while (left >= kAttributeHead) {
+        const std::size_t name = at[0];
+        const std::size_t size = kAttributeHead + name + load_le<std::uint16_t>(at + 1);
+        if (name == 0 || name > RecordLimits::kAttributeNameBytes || size > left) {
+            return false;
+        }
+        at += size;
+        left -= size;
     }
-    return offset == attributes.size();
+    return left == 0;
 }
 
 bool well_formed_roles(std::string_view roles) noexcept {
-    std::size_t offset = 0;
     std::size_t count = 0;
-    std::string_view role;
-    while (next_role(roles, offset, role)) {
-        if (role.empty() || role.size() > RecordLimits::kRoleBytes ||
-            ++count > RecordLimits::kRoles) {
+    std::size_t length = 0;  // of the role so far
+    for (const char c : roles) {
+        if (c != ' ') {
+            count += length == 0 ? 1 : 0;
+            if (++length > RecordLimits::kRoleBytes) {
+                return false;
+            }
+            continue;
+        }
+        if (length == 0) {
             return false;
         }
+        length = 0;
     }
-    return roles.empty() || roles.back() != ' ';
+    return count <= RecordLimits::kRoles && (roles.empty() || length > 0);
+}
+
+// What encode_record refuses and decode_record therefore never sees in a record of ours.
+bool well_formed(const Record& record) noexcept {
+    return valid_level(static_cast<std::uint8_t>(record.level)) && record.created >= 0 &&
+           record.authenticated >= 0 && well_formed_roles(record.roles) &&
+           well_formed_attributes(record.attributes);
 }
 
 template <typename Bytes>
@@ -75,7 +97,7 @@ std::size_t encode_record(const Record& record, ByteSpan out) noexcept {
     const std::size_t size = encoded_size(record);
     if (size > out.size() || record.user.size() > RecordLimits::kUserBytes ||
         record.roles.size() > kMaxLength || record.attributes.size() > kMaxLength ||
-        !well_formed_roles(record.roles) || !well_formed_attributes(record.attributes)) {
+        !well_formed(record)) {
         return 0;
     }
     std::uint8_t* const to = out.data();
@@ -110,8 +132,8 @@ std::optional<Record> decode_record(ByteView bytes) noexcept {
         return std::nullopt;
     }
     const std::uint8_t* const from = bytes.data();
-    if (from[kVersionAt] != kRecordVersion || !valid_level(from[kLevelAt]) ||
-        from[kReservedAt] != 0 || load_le<std::uint16_t>(from + kReserved2At) != 0) {
+    if (from[kVersionAt] != kRecordVersion || from[kReservedAt] != 0 ||
+        load_le<std::uint16_t>(from + kReserved2At) != 0) {
         return std::nullopt;
     }
     const std::size_t user = from[kUserLengthAt];
@@ -137,6 +159,9 @@ std::optional<Record> decode_record(ByteView bytes) noexcept {
     record.user = text.substr(kEndOfFixed, user);
     record.roles = text.substr(kEndOfFixed + user, roles);
     record.attributes = bytes.subspan(kEndOfFixed + user + roles, attributes);
+    if (!well_formed(record)) {
+        return std::nullopt;
+    }
     return record;
 }
 
@@ -145,19 +170,18 @@ bool is_newer_record(ByteView bytes) noexcept {
 }
 
 bool next_attribute(ByteView attributes, std::size_t& offset, Attribute& out) noexcept {
-    constexpr std::size_t kHead = 3;
-    if (attributes.size() - offset < kHead) {
+    if (attributes.size() - offset < kAttributeHead) {
         return false;
     }
     const std::size_t name = attributes[offset];
     const std::size_t value = load_le<std::uint16_t>(attributes.data() + offset + 1);
-    if (name == 0 || attributes.size() - offset - kHead < name + value) {
+    if (name == 0 || attributes.size() - offset - kAttributeHead < name + value) {
         return false;
     }
     const std::string_view text = as_text(attributes);
-    out.name = text.substr(offset + kHead, name);
-    out.value = text.substr(offset + kHead + name, value);
-    offset += kHead + name + value;
+    out.name = text.substr(offset + kAttributeHead, name);
+    out.value = text.substr(offset + kAttributeHead + name, value);
+    offset += kAttributeHead + name + value;
     return true;
 }
 
@@ -175,7 +199,7 @@ std::optional<std::string_view> find_attribute(ByteView attributes,
 
 bool append_attribute(ByteSpan out, std::size_t& used, std::string_view name,
                       std::string_view value) noexcept {
-    const std::size_t size = 3 + name.size() + value.size();
+    const std::size_t size = kAttributeHead + name.size() + value.size();
     if (name.empty() || name.size() > RecordLimits::kAttributeNameBytes ||
         value.size() > kMaxLength || out.size() - used < size) {
         return false;
@@ -183,7 +207,7 @@ bool append_attribute(ByteSpan out, std::size_t& used, std::string_view name,
     std::uint8_t* to = out.data() + used;
     to[0] = static_cast<std::uint8_t>(name.size());
     store_le<std::uint16_t>(to + 1, static_cast<std::uint16_t>(value.size()));
-    put(put(to + 3, name), value);
+    put(put(to + kAttributeHead, name), value);
     used += size;
     return true;
 }

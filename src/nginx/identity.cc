@@ -81,6 +81,12 @@ char* add_header(ngx_conf_t* cf, RealmConf& realm, const ngx_str_t& word) noexce
                            "identity cannot set \"%V\": nginx keeps this header itself", &name);
         return kConfError;
     }
+    for (const IdentityHeader& other : realm.identity_headers()) {
+        if (equal_ignoring_case(view(other.name), view(name))) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "duplicate identity header \"%V\"", &name);
+            return kConfError;
+        }
+    }
     auto* const header = static_cast<IdentityHeader*>(ngx_array_push(realm.identity));
     if (header == nullptr) {
         return kConfError;

@@ -292,8 +292,7 @@ RealmConf* find_realm(const MainConf& conf, const ngx_str_t& name) noexcept {
 
 void* create_main_conf(ngx_conf_t* cf) noexcept {
     auto* const conf = static_cast<MainConf*>(ngx_pcalloc(cf->pool, sizeof(MainConf)));
-    if (conf == nullptr ||
-        ngx_array_init(&conf->realms, cf->pool, 4, sizeof(RealmConf*)) != NGX_OK ||
+    if (conf == nullptr || ngx_array_init(&conf->realms, cf->pool, 4, sizeof(void*)) != NGX_OK ||
         ngx_array_init(&conf->identity_names, cf->pool, 4, sizeof(ngx_str_t)) != NGX_OK) {
         return nullptr;
     }

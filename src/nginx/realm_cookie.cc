@@ -86,6 +86,25 @@ bool parse_cookie_word(ngx_conf_t* cf, RealmConf& realm, const ngx_str_t& word) 
     return value_of(word, "formerly=", value) && add_former(cf, realm, value);
 }
 
+// What browsers would never have accepted under this name need not be expired: a typing error.
+bool formers_are_possible(ngx_conf_t* cf, const RealmConf& realm) noexcept {
+    const std::size_t count = realm.formerly != nullptr ? realm.formerly->nelts : 0;
+    for (std::size_t i = 0; i < count; ++i) {
+        const auto& former = static_cast<const CookieVariant*>(realm.formerly->elts)[i];
+        CookieAttributes cookie = realm.cookie;
+        cookie.path = former.path;
+        cookie.domain = former.domain;
+        if (const char* const problem = cookie_error(cookie)) {
+            const ngx_str_t path = str(former.path);
+            const ngx_str_t domain = str(former.domain);
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid \"formerly=%V%s%V\": %s", &path,
+                               former.domain.empty() ? "" : "@", &domain, problem);
+            return false;
+        }
+    }
+    return true;
+}
+
 // "name=; Path=/; ...; Max-Age=0; Expires=..."
 ngx_int_t write_expiry(ngx_conf_t* cf, const RealmConf& realm, CookieVariant& variant) noexcept {
     CookieAttributes cookie = realm.cookie;
@@ -150,6 +169,9 @@ char* parse_realm_cookie(ngx_conf_t* cf, RealmConf& realm) noexcept {
     const char* const problem = cookie_error(realm.cookie);
     if (problem != nullptr) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "cookie \"%V\": %s", &word[1], problem);
+        return kConfError;
+    }
+    if (!formers_are_possible(cf, realm)) {
         return kConfError;
     }
     const char* warning = nullptr;

@@ -93,6 +93,9 @@ void sweep(ngx_event_t* event) noexcept {
 void find_preaccess_index(ngx_cycle_t* cycle, MainConf& conf) noexcept {
     const auto* const core = static_cast<const ngx_http_core_main_conf_t*>(
         ngx_http_cycle_get_module_main_conf(cycle, ngx_http_core_module));
+    if (core == nullptr) {
+        return;
+    }
     for (ngx_uint_t i = 0; core->phase_engine.handlers[i].checker != nullptr; ++i) {
         if (core->phase_engine.handlers[i].handler == preaccess_handler) {
             conf.preaccess_index = i;

@@ -5,8 +5,8 @@
 //   client get port=N count=N tokens=FILE [first=N] [hot=N] [headers=browser] ...
 //                                        hot=0: the tokens in order; else `hot` of them at random
 // and for both: [connections=64] [path=/] [seconds=N] [seed=N]
-// Prints one JSON object. A request that dies with an idle keep-alive connection, before any byte of
-// an answer, is sent again (RFC 9112 section 9.3.1) and counted as retried.
+// Prints one JSON object. A request that dies with an idle keep-alive connection, before any byte
+// of an answer, is sent again (RFC 9112 section 9.3.1) and counted as retried.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
@@ -103,7 +103,8 @@ class Load {
         }
         std::vector<epoll_event> events(connections_.size());
         while (finished_ < issued_) {
-            const int ready = epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), 10000);
+            const int ready =
+                epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), 10000);
             if (ready <= 0) {
                 std::fprintf(stderr, "no answer for 10 s\n");
                 failed_ += issued_ - finished_;
@@ -160,8 +161,8 @@ class Load {
             random_ ^= random_ << 13;
             random_ ^= random_ >> 7;
             random_ ^= random_ << 17;
-            number = static_cast<std::uint64_t>(
-                (static_cast<unsigned __int128>(random_) * hot_) >> 64);
+            number =
+                static_cast<std::uint64_t>((static_cast<unsigned __int128>(random_) * hot_) >> 64);
         }
         number = (number + first_) % (tokens_.size() / kTokenLine);
         return std::string_view(tokens_).substr(number * kTokenLine, kTokenChars);
@@ -281,12 +282,12 @@ class Load {
         if (create_) {
             std::ofstream(file_, std::ios::binary) << created_;
         }
-        std::printf("{\"requests\":%llu,\"seconds\":%.6f,\"retried\":%llu,\"refused\":%llu,"
-                    "\"failed\":%llu,\"tokens\":%zu,\"statuses\":{",
-                    static_cast<unsigned long long>(finished_), seconds,
-                    static_cast<unsigned long long>(retried_),
-                    static_cast<unsigned long long>(refused_),
-                    static_cast<unsigned long long>(failed_), created_.size() / kTokenLine);
+        std::printf(
+            "{\"requests\":%llu,\"seconds\":%.6f,\"retried\":%llu,\"refused\":%llu,"
+            "\"failed\":%llu,\"tokens\":%zu,\"statuses\":{",
+            static_cast<unsigned long long>(finished_), seconds,
+            static_cast<unsigned long long>(retried_), static_cast<unsigned long long>(refused_),
+            static_cast<unsigned long long>(failed_), created_.size() / kTokenLine);
         const char* comma = "";
         for (const auto& [status, times] : statuses_) {
             std::printf("%s\"%s\":%llu", comma, status.c_str(),

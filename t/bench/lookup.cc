@@ -154,7 +154,8 @@ double nanoseconds(std::size_t times, Look look) {
     std::exit(1);
 }
 
-// `order` names the sessions one after the other; consecutive ones have nothing to do with each other.
+// `order` names the sessions one after the other; consecutive ones have nothing to do with each
+// other.
 double find_ns(const Zone& zone, const std::vector<sg::Handle>& order, std::size_t finds) {
     std::array<std::uint8_t, 512> record;
     std::size_t next = 0;

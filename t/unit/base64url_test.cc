@@ -16,10 +16,17 @@ struct Pair {
 
 // RFC 4648 section 10, without the padding; then the two characters that differ from base64.
 constexpr Pair kKnown[] = {
-    {"", ""},         {"f", "Zg"},           {"fo", "Zm8"},
-    {"foo", "Zm9v"},  {"foob", "Zm9vYg"},    {"fooba", "Zm9vYmE"},
-    {"foobar", "Zm9vYmFy"},  {"\xff"sv, "_w"},      {"\xfb\xff\xbe"sv, "-_--"},
-    {"\0"sv, "AA"},   {"\0\0\0\0"sv, "AAAAAA"},
+    {"", ""},
+    {"f", "Zg"},
+    {"fo", "Zm8"},
+    {"foo", "Zm9v"},
+    {"foob", "Zm9vYg"},
+    {"fooba", "Zm9vYmE"},
+    {"foobar", "Zm9vYmFy"},
+    {"\xff"sv, "_w"},
+    {"\xfb\xff\xbe"sv, "-_--"},
+    {"\0"sv, "AA"},
+    {"\0\0\0\0"sv, "AAAAAA"},
 };
 
 // Would catch: the wrong alphabet, padding, or bits in the wrong order.

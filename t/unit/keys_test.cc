@@ -170,8 +170,8 @@ Token mint(const KeyRing& ring) {
     return *token;
 }
 
-// Would catch: a changed derivation or tag: after an upgrade everybody would be logged out. The token was
-// computed with Python's hmac module from docs/formats.md, not with this program.
+// Would catch: a changed derivation or tag: after an upgrade everybody would be logged out. The
+// token was computed with Python's hmac module from docs/formats.md, not with this program.
 void derives_what_the_documentation_says(void**) {
     static KeyRing ring;
     load(ring, "app", KEY_A);
@@ -353,12 +353,14 @@ void mints_a_new_handle_and_a_new_secret_every_time(void**) {
         assert_int_equal(ring.check(tokens[i]), TokenCheck::genuine);
         assert_true(tokens[i].handle != tokens[i].secret);
         for (std::size_t j = 0; j < i; ++j) {
-            assert_true(tokens[i].handle != tokens[j].handle && tokens[i].secret != tokens[j].secret);
+            assert_true(tokens[i].handle != tokens[j].handle &&
+                        tokens[i].secret != tokens[j].secret);
         }
     }
 }
 
-// Would catch: a ring without keys, or with a realm name that does not fit, that is used all the same.
+// Would catch: a ring without keys, or with a realm name that does not fit, that is used all the
+// same.
 void a_ring_that_could_not_be_loaded_does_nothing(void**) {
     static KeyRing ring;
     RandomPool random(fake_random);
@@ -388,7 +390,8 @@ int main() {
         cmocka_unit_test(refuses_parts_of_two_genuine_tokens_put_together),
         cmocka_unit_test(a_token_means_nothing_in_another_realm),
         cmocka_unit_test(a_public_id_is_stable_and_its_own_in_every_realm_and_key),
-        cmocka_unit_test(after_a_key_rotation_old_tokens_are_genuine_and_new_ones_use_the_current_key),
+        cmocka_unit_test(
+            after_a_key_rotation_old_tokens_are_genuine_and_new_ones_use_the_current_key),
         cmocka_unit_test(refuses_two_keys_with_one_key_id),
         cmocka_unit_test(mints_nothing_without_random_bytes),
         cmocka_unit_test(mints_a_new_handle_and_a_new_secret_every_time),

@@ -27,7 +27,8 @@ void no_activity_moves_the_absolute_limit(void**) {
     for (TimeMs minute = 0; minute < 120; ++minute) {
         const TimeMs now = kNow + minute * kMinute;
         const Ages ages{.created = kNow, .last_seen = now};
-        assert_int_equal(check_expiry(ages, kBoth, now), minute < 60 ? Expiry::alive : Expiry::absolute);
+        assert_int_equal(check_expiry(ages, kBoth, now),
+                         minute < 60 ? Expiry::alive : Expiry::absolute);
     }
 }
 
@@ -58,14 +59,16 @@ void a_clock_that_steps_back_makes_nobody_old(void**) {
     }
 }
 
-// Would catch: a clock that jumps forward and comes back to have ended a session for good: no state here.
+// Would catch: a clock that jumps forward and comes back to have ended a session for good: no state
+// here.
 void a_clock_that_comes_back_finds_the_session_alive(void**) {
     const Ages ages{.created = kNow, .last_seen = kNow};
     assert_int_equal(check_expiry(ages, kBoth, kNow + 24 * kHour), Expiry::absolute);
     assert_int_equal(check_expiry(ages, kBoth, kNow + kMinute), Expiry::alive);
 }
 
-// Would catch: an application (or a damaged record) that makes a session outlive the realm's limits.
+// Would catch: an application (or a damaged record) that makes a session outlive the realm's
+// limits.
 void a_session_can_only_shorten(void**) {
     const Timeouts shorter = effective_timeouts(kBoth, 60, 120);
     assert_int_equal(shorter.idle, kMinute);
@@ -94,8 +97,10 @@ void what_is_left_is_never_negative_and_never_beyond_the_end(void**) {
     const Ages ages{.created = kNow, .last_seen = kNow + 55 * kMinute};
     assert_int_equal(absolute_left(ages, kBoth, kNow + 55 * kMinute), 5 * kMinute);
     assert_int_equal(idle_left(ages, kBoth, kNow + 55 * kMinute), 5 * kMinute);
-    assert_int_equal(idle_left({.created = kNow, .last_seen = kNow}, kBoth, kNow + 10 * kMinute - 1), 1);
-    assert_int_equal(idle_left({.created = kNow, .last_seen = kNow}, kBoth, kNow + 30 * kMinute), 0);
+    assert_int_equal(
+        idle_left({.created = kNow, .last_seen = kNow}, kBoth, kNow + 10 * kMinute - 1), 1);
+    assert_int_equal(idle_left({.created = kNow, .last_seen = kNow}, kBoth, kNow + 30 * kMinute),
+                     0);
     assert_int_equal(idle_left(ages, kBoth, kNow + 2 * kHour), 0);
     assert_int_equal(absolute_left(ages, kBoth, kNow + 2 * kHour), 0);
 }

@@ -31,7 +31,8 @@ void never_gives_a_byte_twice(void**) {
         assert_true(pool.take(out));
         bool found = false;
         for (std::size_t at = 0; at < made.size() && !found; at += 16) {
-            if (std::equal(out.begin(), out.end(), made.begin() + static_cast<std::ptrdiff_t>(at))) {
+            if (std::equal(out.begin(), out.end(),
+                           made.begin() + static_cast<std::ptrdiff_t>(at))) {
                 assert_false(seen[at / 16]);
                 seen[at / 16] = true;
                 found = true;
@@ -68,7 +69,8 @@ void a_failed_generator_gives_zeros_and_says_so(void**) {
     assert_int_equal(random_calls, 3);
 }
 
-// Would catch: a generator that failed once and is never asked again, or whose half-made batch is used.
+// Would catch: a generator that failed once and is never asked again, or whose half-made batch is
+// used.
 void works_again_after_a_failure(void**) {
     reset();
     RandomPool pool(fake_random);

@@ -28,11 +28,12 @@ extern "C" {
 
 namespace sg::test {
 
-inline void assert_text(std::string_view got, std::string_view wanted, std::string_view about = "text") {
+inline void assert_text(std::string_view got, std::string_view wanted,
+                        std::string_view about = "text") {
     if (got != wanted) {
-        fail_msg("%.*s: got \"%.*s\", wanted \"%.*s\"", static_cast<int>(about.size()), about.data(),
-                 static_cast<int>(got.size()), got.data(), static_cast<int>(wanted.size()),
-                 wanted.data());
+        fail_msg("%.*s: got \"%.*s\", wanted \"%.*s\"", static_cast<int>(about.size()),
+                 about.data(), static_cast<int>(got.size()), got.data(),
+                 static_cast<int>(wanted.size()), wanted.data());
     }
 }
 
@@ -140,9 +141,9 @@ inline Token put_session(const Record& record, TimeMs last_seen = kNow) {
     const std::size_t size = encode_record(record, bytes);
     assert_true(size > 0);
     LockedShard shard = world.table->lock(token.handle);
-    assert_int_equal(
-        world.table->insert(shard, token, ByteView(bytes).first(size), last_seen, kLimits, last_seen),
-        InsertResult::inserted);
+    assert_int_equal(world.table->insert(shard, token, ByteView(bytes).first(size), last_seen,
+                                         kLimits, last_seen),
+                     InsertResult::inserted);
     return token;
 }
 

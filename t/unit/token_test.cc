@@ -51,8 +51,8 @@ void reads_back_what_it_wrote(void**) {
     }
 }
 
-// Would catch: two texts that are the same token, so that a denied or logged text is not the one that
-// passes. Every character at every place: another character is refused or another token.
+// Would catch: two texts that are the same token, so that a denied or logged text is not the one
+// that passes. Every character at every place: another character is refused or another token.
 void has_one_spelling_only(void**) {
     const TokenText text = text_of(sample());
     for (std::size_t at = 0; at < text.chars.size(); ++at) {
@@ -64,7 +64,8 @@ void has_one_spelling_only(void**) {
             assert_int_equal(read.has_value(), known);
             if (read) {
                 assert_text(text_of(*read), other, "spelling");
-                assert_int_equal(same_token(*read, sample()), std::string_view(other) == std::string_view(text));
+                assert_int_equal(same_token(*read, sample()),
+                                 std::string_view(other) == std::string_view(text));
             }
         }
     }

@@ -34,8 +34,8 @@ constexpr Row kRows[] = {
 };
 static_assert(std::size(kRows) == static_cast<std::size_t>(Status::store_unavailable) + 1);
 
-// Would catch: a table that slipped by a line, so that every refusal has its neighbour's name; and a
-// store in trouble, an unknown key or a running regeneration that costs the user the cookie.
+// Would catch: a table that slipped by a line, so that every refusal has its neighbour's name; and
+// a store in trouble, an unknown key or a running regeneration that costs the user the cookie.
 void every_status_has_its_name_answer_and_cookie_rule(void**) {
     for (const Row& row : kRows) {
         assert_text(status_name(row.status), row.name);
@@ -84,7 +84,8 @@ void an_expired_session_tells_more_than_rubbish_and_a_store_in_trouble_most(void
     assert_status(more_telling(Status::ended, Status::forged), Status::ended);
     assert_status(more_telling(Status::none, Status::malformed), Status::malformed);
     for (const Row& row : kRows) {
-        assert_status(more_telling(row.status, Status::store_unavailable), Status::store_unavailable);
+        assert_status(more_telling(row.status, Status::store_unavailable),
+                      Status::store_unavailable);
     }
 }
 

@@ -19,11 +19,18 @@ bool has_prefix(std::string_view name, std::string_view prefix) noexcept {
     return equal_ignoring_case(name.substr(0, prefix.size()), prefix);
 }
 
+bool is_letter_or_digit(char c) noexcept {
+    return (c >= '0' && c <= '9') || (lower(c) >= 'a' && lower(c) <= 'z');
+}
+
 // RFC 9110 section 5.6.2
 bool is_token_char(char c) noexcept {
     constexpr std::string_view kSymbols = "!#$%&'*+-.^_`|~";
-    return (c >= '0' && c <= '9') || (lower(c) >= 'a' && lower(c) <= 'z') ||
-           kSymbols.find(c) != std::string_view::npos;
+    return is_letter_or_digit(c) || kSymbols.find(c) != std::string_view::npos;
+}
+
+bool is_host_char(char c) noexcept {
+    return is_letter_or_digit(c) || c == '.' || c == '-' || c == '_';
 }
 
 bool is_attribute_char(char c) noexcept {
@@ -100,8 +107,7 @@ const char* cookie_error(const CookieAttributes& cookie) noexcept {
         !all_of(cookie.path, is_attribute_char)) {
         return "a cookie path starts with \"/\" and has no blank, \";\" or \",\"";
     }
-    if (cookie.domain.size() > 253 || !all_of(cookie.domain, is_attribute_char) ||
-        cookie.domain.find('/') != std::string_view::npos) {
+    if (cookie.domain.size() > 253 || !all_of(cookie.domain, is_host_char)) {
         return "a cookie domain is a host name";
     }
     if (cookie.same_site == SameSite::none && !cookie.secure) {

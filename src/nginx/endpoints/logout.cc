@@ -105,11 +105,16 @@ char* session_logout(ngx_conf_t* cf, ngx_command_t*, void* data) noexcept {
     }
     conf.is_logout = 1;
     conf.clear_site_data = str(kDefaultClear);
+    bool cleared = false;
     for (const ngx_str_t& word : words(cf).subspan(1)) {
         std::string_view value;
-        if (value_of(word, "return=", value) && is_own_origin_path(value)) {
+        const bool is_return = value_of(word, "return=", value);
+        if (is_return && conf.logout_return.len == 0 && is_own_origin_path(value)) {
             conf.logout_return = str(value);
-        } else if (!value_of(word, "clear=", value) || !write_clear(cf, value, conf)) {
+        } else if (!is_return && !cleared && value_of(word, "clear=", value) &&
+                   write_clear(cf, value, conf)) {
+            cleared = true;
+        } else {
             return invalid_parameter(cf, word);
         }
     }

@@ -23,6 +23,7 @@ my %TITLE = (
     proxy => 'proxy_pass, no check',
     proxy_lua => 'proxy_pass, Lua check',
     proxy_guard => 'proxy_pass, session guard',
+    proxy_named => 'proxy_pass, session guard, identity',
     auth => 'auth_request to another nginx',
 );
 
@@ -115,7 +116,8 @@ sub text {
     $text .= "\nInstructions per request in user space (callgrind)\n";
     my $instructions = $data->{instructions};
     for my $pair ([bare => 'bare'], [lua_empty => 'bare'], [lua_dict => 'bare'], [guard_off => 'bare'], [guard => 'bare'],
-        [bare_b => 'bare_b'], [guard_b => 'bare_b'], [proxy => 'proxy'], [proxy_guard => 'proxy']) {
+        [bare_b => 'bare_b'], [guard_b => 'bare_b'], [proxy => 'proxy'], [proxy_guard => 'proxy'],
+        [proxy_named => 'proxy']) {
         my ($name, $base) = @{$pair};
         $text .= sprintf "  %-38s %7.0f", $TITLE{$name}, $instructions->{$name};
         $text .= sprintf "  %+7.0f", $instructions->{$name} - $instructions->{$base} if $base ne $name;
@@ -148,8 +150,8 @@ sub _events_text {
     my $text = sprintf "\n%d sessions opened by the control header in a zone of %d bytes: %d refused, %d known afterwards, %.0f a second\n",
         $data->{sessions}, @{ $data->{million} }{qw(zone not_created known_afterwards per_second)};
     for my $what (qw(reload resize)) {
-        $text .= sprintf "%s under load, %d times: %d requests, %d not answered 200, %d sent again (idle connection closed), %d sessions lost\n",
-            $what, @{ $data->{$what} }{qw(times requests refused sent_again sessions_lost)};
+        $text .= sprintf "%s under load, %d times: %d requests, %d not answered 200, %d sent again (idle connection closed), %d of %d sessions lost\n",
+            $what, @{ $data->{$what} }{qw(times requests refused sent_again sessions_lost sessions_tried)};
     }
     $text .= join '', "\nin the error logs:\n", map { "  $_" } @{ $data->{complaints} } if @{ $data->{complaints} };
     return $text;

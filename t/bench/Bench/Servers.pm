@@ -30,6 +30,7 @@ session_realm app {
     cookie           sid secure=off;
     idle_timeout     8h;
     absolute_timeout 24h;
+    %s
 }
 END
 
@@ -85,6 +86,11 @@ my %KIND = (
     proxy       => { server => sprintf $PROXY, '' },
     proxy_lua   => { main => $LUA, http => $LUA_DICT, server => sprintf $PROXY, $LUA_CHECK },
     proxy_guard => { guard => 1, server => $LOGIN . sprintf $PROXY, 'session app;' },
+    proxy_named => {
+        guard => 1,
+        realm => 'identity X-User=$session_user X-Roles=$session_roles;',
+        server => $LOGIN . sprintf $PROXY, 'session app;',
+    },
     backend     => {
         server => qq(location / { empty_gif; add_header X-Bench 1; }\n)
             . 'location = /login { empty_gif; add_header X-Accel-Session '
@@ -138,7 +144,7 @@ sub _write {
     my $main = $kind->{main} // '';
     if ($kind->{guard}) {
         $main .= "load_module $self->{module};\n";
-        $http .= sprintf $REALM, $server->{zone} // '16m';
+        $http .= sprintf $REALM, $server->{zone} // '16m', $kind->{realm} // '';
         _write_file("$server->{prefix}/app.keys", '5e' x 32 . "\n", oct 600);
     }
     my $tokens = $server->{tokens} // '/nonexistent';
