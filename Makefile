@@ -75,7 +75,6 @@ asan: $(UNITS:%=build/unit-asan/%) build/asan/$(MODULE).so build/asan/nginx/ngin
 asan: ## unit and it again, module and an nginx of its own under ASan and UBSan
 	status=0; \
 	t/tools/unit asan-unit $(filter build/unit-asan/%,$^) || status=1; \
-	LSAN_OPTIONS=suppressions=$(CURDIR)/t/tools/lsan.supp:print_suppressions=0 \
 	TEST_NGINX_BINARY=$(CURDIR)/build/asan/nginx/nginx TEST_NGINX_ASAN=1 \
 	TEST_NGINX_MODULE=$(CURDIR)/build/asan/$(MODULE).so t/tools/it asan-it $(TESTS) || status=1; \
 	exit $$status
@@ -160,7 +159,7 @@ build/source/nginx: t/tools/nginx-source | need-source
 	t/tools/nginx-source $(@D)
 	touch $@
 
-build/asan/nginx/nginx: t/tools/asan-nginx t/tools/configure | build/source/nginx
+build/asan/nginx/nginx: t/tools/asan-nginx t/tools/leaks.c t/tools/configure | build/source/nginx
 	NGINX=$(NGINX) NGINX_SRC=build/source/nginx t/tools/asan-nginx $(@D) '$(SANITIZE)'
 
 # ---------------------------------------------------------------- unit tests and fuzzers

@@ -85,6 +85,7 @@ http {
         # a guarded location by other ways
         location /rewrite   { rewrite ^ /in/rewritten last; }
         location /break     { session app; rewrite ^ /in/broken break; proxy_pass http://app; }
+        location /except    { session app; limit_except GET { allow all; } proxy_pass http://app; rewrite ^ /in/except break; }
         location /out       { session app; rewrite ^ /free/out last; }
         location /if        { if ($request_method = GET) { rewrite ^ /in/if last; } }
         location /try-in/   { try_files $uri /in/tried; }
@@ -123,6 +124,8 @@ http {
         location = /auth-no   { internal; proxy_pass http://app/free/auth?s=403; }
         location = /auth-in   { internal; session app; proxy_pass http://app/in/auth; }
         location = /auth-mint { internal; session app optional; session_control on; proxy_pass http://app/free/auth?c=bob; }
+        location = /auth-mint-redirect { internal; session app optional; session_control on; proxy_pass http://app/trusted/auth?c=bob&to=/free/auth; }
+        location /ar-mint-redirect/ { session app optional; session_control on; auth_request /auth-mint-redirect; proxy_pass http://app/trusted/; }
         location /ar-in/      { session app; auth_request /auth;    proxy_pass http://app/in/; }
         location /ar-both/    { session app; auth_request /auth-in; proxy_pass http://app/in/; }
         location /ar-free/    { auth_request /auth-in;   proxy_pass http://app/free/; }
@@ -203,6 +206,12 @@ is($r->status() . session_of($r), '200alice', 'login answered by error_page, nam
 $r = client()->get('/login-404/x?s=404&c=alice');
 is($r->status() . session_of($r), '200', 'a failed login answered by error_page is none');
 
+$r = client()->get('/trusted/login?c=alice&to=/evil-other/x%3Fc%3Dbob');
+is(join('|', sort map { $_->{name} } $r->set_cookies()), 'oid|sid', 'two realms mint each their own');
+is(session_of($r), 'alice', 'and neither the other\'s');
+$r = client()->get('/trusted/login?c=alice&to=/trusted/login%3Fc%3Dbob');
+is(scalar($r->set_cookies()) . session_of($r), '1bob', 'of two logins in one realm the last counts');
+
 $alice = client();
 is(session_of($alice->get('/trusted/login?c=alice')), 'alice', 'in again');
 
@@ -213,6 +222,7 @@ for my $uri (qw(/rewrite /break /if /try-in/x /missing2/x /index/ /try/x /try-ur
     $r = $nobody->get($uri, spoofed());
     is($r->status() . reason($r), '401none', "$uri without a session");
 }
+is($nobody->post('/except', '')->status(), 401, '/except: in limit_except too');
 $r = $nobody->get('/missing/x');
 is($r->status() . ($r->header('Session-Status') // ''), '404none', '/missing/x keeps its status, and says why');
 is($r->header('Cache-Control'), 'no-store', '/missing/x is not to be kept');
@@ -303,7 +313,8 @@ is_deeply([ map { $_->path() . ' ' . ($_->header('X-User') // '-') } ($app->requ
     [ '/in/auth alice', '/in/x alice' ], 'is');
 is($alice->get('/ar-free/x', spoofed())->status(), 200, 'a session asked for by auth_request alone');
 is($app->last()->header('X-User'), undef, 'lets in, as nobody');
-is($nobody->get($_)->header('Set-Cookie'), undef, "$_: its answer mints nothing") for qw(/ar-mint/x /ar-mint-control/x);
+is($nobody->get($_)->header('Set-Cookie'), undef, "$_: its answer mints nothing") for qw(/ar-mint/x /ar-mint-control/x /ar-mint-redirect/x);
+is($app->last()->path(), '/trusted/x', 'and lets in');
 is(session_of($nobody->clone()->get('/ar-mint-control/x?c=alice')), 'alice', 'the main answer does');
 
 # --- limit_req by user ---

@@ -231,15 +231,17 @@ is(page(logged_in()), 200, 'put right: logins work');
 # --- the reason outlives the sweep ---
 
 # The sweep's timer goes by real time, a second a round. A session that is only late comes back with
-# the clock; one that was swept does not.
+# the clock; one that was swept does not.  The clock is back for one request at a time, since a sweep
+# in that moment would find nothing.
 sub swept {
     my (@clients) = @_;
     return $t->wait_for(sub {
         $t->advance(-600);
-        my @there = grep { page($_, '/quiet') eq '200' } @clients;
+        my $there = page($clients[0], '/quiet') eq '200';
         $t->advance(600);
-        return !@there;
-    });
+        shift @clients if !$there;
+        return !@clients;
+    }, 30);
 }
 
 my @idle = map { logged_in() } 1 .. 20;

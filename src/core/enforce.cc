@@ -62,15 +62,16 @@ Outcome not_in_zone(const Realm& realm, const Token& token, bool handle_known,
 // Fills `session` from a snapshot. A record this build cannot read is *unknown*, never *absent*.
 Status read_session(const Realm& realm, const SessionView& view, ByteView bytes, TimeMs now,
                     Session& session) noexcept {
-    const auto record = decode_record(bytes);
-    if (!record) {
+    if (!view_record(bytes, session.record)) {
         return Status::store_unavailable;
     }
-    session.slot = view;
-    session.record = *record;
-    session.ages = {.created = record->created, .last_seen = view.last_seen};
+    if (&session.slot != &view) {
+        session.slot = view;
+    }
+    const Record& record = session.record;
+    session.ages = {.created = record.created, .last_seen = view.last_seen};
     session.timeouts =
-        effective_timeouts(realm.timeouts, record->idle_limit_s, record->absolute_limit_s);
+        effective_timeouts(realm.timeouts, record.idle_limit_s, record.absolute_limit_s);
     switch (check_expiry(session.ages, session.timeouts, now)) {
         case Expiry::idle:
             return Status::expired_idle;
@@ -124,34 +125,40 @@ Outcome through_successor(const Realm& realm, const Token& token, const Session&
     return outcome;
 }
 
-Outcome judge(const Realm& realm, const Token& token, TimeMs now, ByteSpan buffer) noexcept {
-    SessionView view;
+// `outcome` comes fresh and is filled in place: a Session is large.
+void judge(const Realm& realm, const Token& token, TimeMs now, ByteSpan buffer,
+           Outcome& outcome) noexcept {
+    SessionView& view = outcome.session.slot;
+    outcome.token = token;
     switch (look_up(*realm.table, token.handle, view, buffer)) {
         case FindResult::found:
             break;
         case FindResult::too_small:
-            return needs_buffer(view.record_size);
+            outcome = needs_buffer(view.record_size);
+            return;
         case FindResult::absent:
-            return not_in_zone(realm, token, false, now);
+            outcome = not_in_zone(realm, token, false, now);
+            return;
         case FindResult::busy:
-            return refused(Status::store_unavailable, token);
+            outcome = refused(Status::store_unavailable, token);
+            return;
     }
     if (!same_token(view.token, token)) {
-        return not_in_zone(realm, token, true, now);
+        outcome = not_in_zone(realm, token, true, now);
+        return;
     }
-    Outcome outcome;
-    outcome.token = token;
     const ByteView record = buffer.first(view.record_size);
+    outcome.status = read_session(realm, view, record, now, outcome.session);
     if (view.superseded_until == 0) {
-        outcome.status = read_session(realm, view, record, now, outcome.session);
-        return outcome;
+        return;
     }
     // Its own idle clock stopped when it was replaced; what counts is the successor's.
-    const Status own = read_session(realm, view, record, now, outcome.session);
-    if (own == Status::store_unavailable) {
-        return refused(own, token);
+    if (outcome.status == Status::store_unavailable) {
+        outcome = refused(outcome.status, token);
+        return;
     }
-    return through_successor(realm, token, outcome.session, now, buffer.subspan(view.record_size));
+    const Session old = outcome.session;
+    outcome = through_successor(realm, token, old, now, buffer.subspan(view.record_size));
 }
 
 // Two valid candidates: the same session twice, or an old handle beside its successor, are fine.
@@ -190,6 +197,31 @@ Outcome choose(const Outcome& sofar, const Outcome& next) noexcept {
     return more_telling(sofar.status, next.status) == sofar.status ? sofar : next;
 }
 
+void judge_text(const Realm& realm, std::string_view text, TimeMs now, ByteSpan buffer,
+                Outcome& outcome) noexcept {
+    const auto token = parse_token(text);
+    if (token) {
+        judge(realm, *token, now, buffer, outcome);
+    } else {
+        outcome = refused(Status::malformed, Token{});
+    }
+}
+
+[[gnu::noinline]] void begin_several(const Realm& realm, const Candidates& candidates, TimeMs now,
+                                     ByteSpan buffer, Outcome& outcome) noexcept {
+    const std::size_t count = candidates.count;
+    const std::size_t share = count > 0 ? buffer.size() / count : 0;
+    for (std::size_t i = 0; i < count; ++i) {
+        Outcome next;
+        judge_text(realm, candidates.values[i], now, buffer.subspan(i * share, share), next);
+        if (next.step == Outcome::Step::needs_buffer) {
+            outcome = needs_buffer(count * next.needed_bytes);
+            return;
+        }
+        outcome = i == 0 ? next : choose(outcome, next);
+    }
+}
+
 }  // namespace
 
 FindResult look_up(const Table& table, const Handle& handle, SessionView& view,
@@ -202,19 +234,20 @@ FindResult look_up(const Table& table, const Handle& handle, SessionView& view,
     return table.find_locked(shard, handle, view, record);
 }
 
+void begin(const Realm& realm, const Candidates& candidates, TimeMs now, ByteSpan buffer,
+           Outcome& outcome) noexcept {
+    const std::size_t count = candidates.count;
+    if (count == 1) {
+        judge_text(realm, candidates.values[0], now, buffer, outcome);
+        return;
+    }
+    begin_several(realm, candidates, now, buffer, outcome);
+}
+
 Outcome begin(const Realm& realm, const Candidates& candidates, TimeMs now,
               ByteSpan buffer) noexcept {
     Outcome outcome;
-    const std::size_t share = candidates.count > 0 ? buffer.size() / candidates.count : 0;
-    for (std::size_t i = 0; i < candidates.count; ++i) {
-        const auto token = parse_token(candidates.values[i]);
-        const Outcome next = token ? judge(realm, *token, now, buffer.subspan(i * share, share))
-                                   : refused(Status::malformed, Token{});
-        if (next.step == Outcome::Step::needs_buffer) {
-            return needs_buffer(candidates.count * next.needed_bytes);
-        }
-        outcome = i == 0 ? next : choose(outcome, next);
-    }
+    begin(realm, candidates, now, buffer, outcome);
     return outcome;
 }
 
@@ -230,6 +263,16 @@ Outcome resume(const Realm& realm, const Token& token, StoreAnswer answer, const
     }
     // A store's reply may be somebody else's (a mixed-up connection): the credential decides.
     if (!same_token(view.token, token)) {
+        return refused(Status::store_unavailable, token);
+    }
+    // Ended here while the store was being asked: it stays ended.
+    if (const auto why = realm.table->find_tombstone(token.handle, now)) {
+        return refused(from_departure(*why), token);
+    }
+    if (view.superseded_until != 0) {
+        return refused(Status::regenerated, token);
+    }
+    if (!decode_record(record)) {
         return refused(Status::store_unavailable, token);
     }
     Outcome outcome;

@@ -60,6 +60,9 @@ void remove(const Realm& realm, const Handle& handle, Departure why, TimeMs now)
     realm.table->remove(shard, handle, why, tombstone_until(realm, now));
 }
 
+// A response may come late, after many regenerations; the limit is for a damaged chain only.
+constexpr int kMostHops = 64;
+
 // The session as it is now: itself when live, else the newest one it was regenerated into.
 struct Current {
     Change state = Change::gone;
@@ -70,7 +73,7 @@ struct Current {
 
 Current read_current(const Realm& realm, Handle handle, TimeMs now, ByteSpan buffer) noexcept {
     Current current;
-    for (int hops = 0; hops <= kMaxSuccessors; ++hops) {
+    for (int hops = 0; hops <= kMostHops; ++hops) {
         const FindResult found = look_up(*realm.table, handle, current.view, buffer);
         if (found == FindResult::too_small) {
             current.state = Change::damaged;
@@ -206,7 +209,7 @@ bool end_session(const Realm& realm, const Handle& handle, Departure why, TimeMs
     bool was_live = false;
     Handle next = handle;
     std::array<std::uint8_t, kTypicalRecordBytes> record;
-    for (int hops = 0; hops <= kMaxSuccessors; ++hops) {
+    for (;;) {  // ends: what has been removed is not found again
         SessionView view;
         {
             // Read and remove under one lock: a regeneration between the two would escape.
@@ -214,16 +217,15 @@ bool end_session(const Realm& realm, const Handle& handle, Departure why, TimeMs
             const FindResult found = realm.table->find_locked(shard, next, view, record);
             realm.table->remove(shard, next, why, tombstone_until(realm, now));
             if (found != FindResult::found && found != FindResult::too_small) {
-                break;
+                return was_live;
             }
         }
         was_live = true;
         if (view.superseded_until == 0) {
-            break;
+            return true;
         }
         next = view.successor;
     }
-    return was_live;
 }
 
 bool holds_session(const Realm& realm, const Token& token) noexcept {

@@ -127,22 +127,21 @@ std::size_t encode_record(const Record& record, ByteSpan out) noexcept {
     return size;
 }
 
-std::optional<Record> decode_record(ByteView bytes) noexcept {
+bool view_record(ByteView bytes, Record& record) noexcept {
     if (bytes.size() < kRecordFixedBytes) {
-        return std::nullopt;
+        return false;
     }
     const std::uint8_t* const from = bytes.data();
     if (from[kVersionAt] != kRecordVersion || from[kReservedAt] != 0 ||
         load_le<std::uint16_t>(from + kReserved2At) != 0) {
-        return std::nullopt;
+        return false;
     }
     const std::size_t user = from[kUserLengthAt];
     const std::size_t roles = load_le<std::uint16_t>(from + kRolesLengthAt);
     const std::size_t attributes = load_le<std::uint16_t>(from + kAttributesLengthAt);
     if (kRecordFixedBytes + user + roles + attributes != bytes.size()) {
-        return std::nullopt;
+        return false;
     }
-    Record record;
     record.level = static_cast<Level>(from[kLevelAt]);
     record.flags = load_le<std::uint16_t>(from + kFlagsAt);
     record.generation = load_le<std::uint32_t>(from + kGenerationAt);
@@ -159,7 +158,12 @@ std::optional<Record> decode_record(ByteView bytes) noexcept {
     record.user = text.substr(kEndOfFixed, user);
     record.roles = text.substr(kEndOfFixed + user, roles);
     record.attributes = bytes.subspan(kEndOfFixed + user + roles, attributes);
-    if (!well_formed(record)) {
+    return true;
+}
+
+std::optional<Record> decode_record(ByteView bytes) noexcept {
+    Record record;
+    if (!view_record(bytes, record) || !well_formed(record)) {
         return std::nullopt;
     }
     return record;

@@ -63,6 +63,11 @@ std::size_t encode_record(const Record& record, ByteSpan out) noexcept;
 std::optional<Record> decode_record(ByteView bytes) noexcept;
 bool is_newer_record(ByteView bytes) noexcept;
 
+// The same for bytes that encode_record has written and nobody else could touch (a zone cell):
+// version and lengths are checked, names and values are not walked. False where decode_record would
+// refuse those.
+bool view_record(ByteView bytes, Record& record) noexcept;
+
 // Walks packed attributes. Returns false at the end or on damage; `offset` starts at 0.
 struct Attribute {
     std::string_view name;

@@ -21,10 +21,6 @@ bool accepts_html(ngx_http_request_t* r) noexcept {
 
 }  // namespace
 
-bool is_safe_method(const ngx_http_request_t* r) noexcept {
-    return (r->method & (NGX_HTTP_GET | NGX_HTTP_HEAD | NGX_HTTP_OPTIONS | NGX_HTTP_TRACE)) != 0;
-}
-
 bool is_websocket_handshake(const ngx_http_request_t* r) noexcept {
     if (r->headers_in.upgrade == nullptr) {
         return false;

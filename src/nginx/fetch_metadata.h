@@ -9,7 +9,11 @@
 
 namespace sg::ngx {
 
-bool is_safe_method(const ngx_http_request_t* r) noexcept;
+// RFC 9110 section 9.2.1
+inline bool is_safe_method(const ngx_http_request_t* r) noexcept {
+    return (r->method & (NGX_HTTP_GET | NGX_HTTP_HEAD | NGX_HTTP_OPTIONS | NGX_HTTP_TRACE)) != 0;
+}
+
 bool is_websocket_handshake(const ngx_http_request_t* r) noexcept;
 
 // TLS to nginx, or the operator's word for it (`secure=assumed`).

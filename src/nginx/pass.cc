@@ -15,11 +15,10 @@ namespace sg::ngx {
 namespace {
 
 Pass* enter(ngx_http_request_t* r, RequestCtx& ctx, LocationConf* conf) noexcept {
-    void* const place = ngx_palloc(r->pool, sizeof(Pass));
-    if (place == nullptr) {
+    Pass* const pass = new_pass(r, ctx);
+    if (pass == nullptr) {
         return nullptr;
     }
-    auto* const pass = new (place) Pass{};
     pass->older = ctx.newest;
     pass->request = r;
     pass->conf = conf;
@@ -59,7 +58,7 @@ bool sent_in_the_clear(ngx_http_request_t* r, RealmConf& realm) noexcept {
 }
 
 // Who is it? Fills the pass's status and session.
-ngx_int_t authenticate(ngx_http_request_t* r, const RequestCtx& ctx, Pass& pass) noexcept {
+ngx_int_t authenticate(ngx_http_request_t* r, RequestCtx& ctx, Pass& pass) noexcept {
     RealmConf& realm = *pass.conf->realm;
     const Presented* const presented = find_presented(ctx, realm);
     if (presented == nullptr) {
@@ -71,19 +70,17 @@ ngx_int_t authenticate(ngx_http_request_t* r, const RequestCtx& ctx, Pass& pass)
     }
     std::size_t size = kTypicalRecordBytes * presented->candidates.count;
     for (;;) {
-        auto* const bytes = static_cast<std::uint8_t*>(ngx_pnalloc(r->pool, size));
-        if (bytes == nullptr) {
+        const ByteSpan space = record_space(r, ctx, pass, size);
+        if (space.empty()) {
             return NGX_ERROR;
         }
-        const Outcome outcome = begin(realm.core, presented->candidates, now_ms(), {bytes, size});
-        if (outcome.step == Outcome::Step::needs_buffer) {
-            size = outcome.needed_bytes;
+        begin(realm.core, presented->candidates, now_ms(), space, pass);
+        if (pass.step == Outcome::Step::needs_buffer) {
+            size = pass.needed_bytes;
+            static_cast<Outcome&>(pass) = Outcome{};
             continue;
         }
-        pass.status = outcome.status;
-        pass.session = outcome.session;
-        pass.token = outcome.token;
-        if (outcome.status == Status::store_unavailable &&
+        if (pass.status == Status::store_unavailable &&
             count_event(realm, Event::record_damaged, now_ms())) {
             ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
                           "session guard: realm \"%V\": a session record cannot be read",
@@ -95,6 +92,9 @@ ngx_int_t authenticate(ngx_http_request_t* r, const RequestCtx& ctx, Pass& pass)
 
 // Cross-site requests may neither act with a session nor log the victim in as somebody else.
 bool cross_site(ngx_http_request_t* r, const Pass& pass) noexcept {
+    if (is_safe_method(r) && r->headers_in.upgrade == nullptr) {
+        return false;
+    }
     const LocationConf& conf = *pass.conf;
     const bool may_create = (conf.control & verb_bit(ControlVerb::create)) != 0;
     if (!conf.csrf || (pass.status != Status::valid && !may_create && !conf.is_logout)) {

@@ -45,7 +45,7 @@ RequestCtx* find_request_ctx(ngx_http_request_t* r) noexcept {
 }
 
 RequestCtx* create_request_ctx(ngx_http_request_t* r) noexcept {
-    ngx_pool_cleanup_t* const cleanup = ngx_pool_cleanup_add(r->pool, sizeof(RequestCtx));
+    ngx_pool_cleanup_t* const cleanup = ngx_pool_cleanup_add(r->pool, sizeof(RequestMemory));
     if (cleanup == nullptr) {
         return nullptr;
     }
@@ -53,6 +53,44 @@ RequestCtx* create_request_ctx(ngx_http_request_t* r) noexcept {
     cleanup->handler = request_ctx_marker;
     ngx_http_set_ctx(r->main, ctx, ngx_http_session_guard_module);
     return ctx;
+}
+
+namespace {
+
+// The context is the first member of its RequestMemory (standard layout).
+RequestMemory& memory_of(RequestCtx& ctx) noexcept {
+    return reinterpret_cast<RequestMemory&>(ctx);
+}
+
+}  // namespace
+
+Pass* new_pass(ngx_http_request_t* r, RequestCtx& ctx) noexcept {
+    void* const place =
+        ctx.newest == nullptr ? memory_of(ctx).first_pass : ngx_palloc(r->pool, sizeof(Pass));
+    return place != nullptr ? new (place) Pass{} : nullptr;
+}
+
+ByteSpan record_space(ngx_http_request_t* r, RequestCtx& ctx, const Pass& pass,
+                      std::size_t size) noexcept {
+    const bool first = pass.older == nullptr && size <= kTypicalRecordBytes;
+    auto* const bytes = first ? memory_of(ctx).first_record
+                              : static_cast<std::uint8_t*>(ngx_pnalloc(r->pool, size));
+    return bytes != nullptr ? ByteSpan(bytes, size) : ByteSpan();
+}
+
+Presented* add_presented(ngx_http_request_t* r, RequestCtx& ctx, const RealmConf& realm) noexcept {
+    Presented* presented = &ctx.first_presented;
+    if (ctx.presented != nullptr) {
+        void* const place = ngx_palloc(r->pool, sizeof(Presented));
+        if (place == nullptr) {
+            return nullptr;
+        }
+        presented = new (place) Presented{};
+    }
+    presented->next = ctx.presented;
+    presented->realm = &realm;
+    ctx.presented = presented;
+    return presented;
 }
 
 const Presented* find_presented(const RequestCtx& ctx, const RealmConf& realm) noexcept {
@@ -68,12 +106,7 @@ ngx_int_t present_instead(ngx_http_request_t* r, RequestCtx& ctx, const RealmCon
     const std::span<char> text = characters(r->pool, kTokenChars);
     auto* presented = const_cast<Presented*>(find_presented(ctx, realm));
     if (presented == nullptr) {
-        void* const place = ngx_palloc(r->pool, sizeof(Presented));
-        if (place != nullptr) {
-            presented =
-                new (place) Presented{.next = ctx.presented, .realm = &realm, .candidates = {}};
-            ctx.presented = presented;
-        }
+        presented = add_presented(r, ctx, realm);
     }
     if (presented == nullptr || text.empty()) {
         return NGX_ERROR;

@@ -21,17 +21,13 @@ struct Presented {
 };
 
 // One entry of one request into one location: made in PREACCESS, once; see pass.h.
-struct Pass {
+struct Pass : Outcome {
     Pass* older;
     ngx_http_request_t* request;
     LocationConf* conf;
     ngx_http_upstream_t* upstream_before;  // r->upstream as it was on entry
-    Status status;                         // none where `session` is off
-    Session session;                       // filled while status is valid
-    Token token;                           // what the decision was about
     bool admitted;                         // authorised: the request may act as this session
     bool refused;
-    ByteSpan buffer;
 };
 
 // Set-Cookie or expiry that the main request's response owes the client, one per realm.
@@ -46,6 +42,7 @@ struct OwedCookie {
 
 struct RequestCtx {
     Presented* presented;
+    Presented first_presented;
     Pass* newest;
     ngx_http_upstream_t* read_upstream;  // whose control header has been dealt with
     OwedCookie* owed;
@@ -60,11 +57,32 @@ static_assert(std::is_trivially_destructible_v<RequestCtx> &&
               std::is_trivially_destructible_v<Presented> &&
               std::is_trivially_destructible_v<OwedCookie>);
 
+// One allocation holds what nearly every request needs: the context, and room (not initialised) for
+// its first pass and that pass's record.
+struct RequestMemory {
+    RequestCtx ctx;
+    alignas(Pass) std::byte first_pass[sizeof(Pass)];
+    std::uint8_t first_record[kTypicalRecordBytes];
+};
+
+// Whether the context can be had without looking for it.
+inline bool has_request_ctx(const ngx_http_request_t* r) noexcept {
+    return r->main->ctx[ngx_http_session_guard_module.ctx_index] != nullptr;
+}
+
 // The context, or nullptr before the take-out.
 RequestCtx* find_request_ctx(ngx_http_request_t* r) noexcept;
 
 // A new one, registered for find_request_ctx. nullptr: out of memory.
 RequestCtx* create_request_ctx(ngx_http_request_t* r) noexcept;
+
+// Memory for a new pass, and for its record at least kTypicalRecordBytes for each of `candidates`.
+Pass* new_pass(ngx_http_request_t* r, RequestCtx& ctx) noexcept;
+ByteSpan record_space(ngx_http_request_t* r, RequestCtx& ctx, const Pass& pass,
+                      std::size_t size) noexcept;
+
+// An empty list of candidates for this realm, found by find_presented from now on.
+Presented* add_presented(ngx_http_request_t* r, RequestCtx& ctx, const RealmConf& realm) noexcept;
 
 // The candidates of this realm, or nullptr when no cookie came.
 const Presented* find_presented(const RequestCtx& ctx, const RealmConf& realm) noexcept;

@@ -25,6 +25,14 @@ ngx_int_t point_to_cookies(ngx_http_request_t* r) noexcept {
     return NGX_OK;
 }
 
+bool has_one_cookie_header(const ngx_http_request_t* r) noexcept {
+    return r->headers_in.cookie != nullptr && r->headers_in.cookie->next == nullptr;
+}
+
+void forget_cookies(ngx_http_request_t* r) noexcept {
+    r->headers_in.cookie = nullptr;
+}
+
 #else
 
 ngx_int_t point_to_cookies(ngx_http_request_t* r) noexcept {
@@ -46,6 +54,14 @@ ngx_int_t point_to_cookies(ngx_http_request_t* r) noexcept {
     return complete ? NGX_OK : NGX_ERROR;
 }
 
+bool has_one_cookie_header(const ngx_http_request_t* r) noexcept {
+    return r->headers_in.cookies.nelts == 1;
+}
+
+void forget_cookies(ngx_http_request_t* r) noexcept {
+    r->headers_in.cookies.nelts = 0;
+}
+
 #endif
 
 }  // namespace
@@ -54,6 +70,22 @@ ngx_int_t use_header_list(ngx_http_request_t* r, const ngx_list_t& list) noexcep
     r->headers_in.headers = list;
     r->headers_in.headers.last = &r->headers_in.headers.part;
     return point_to_cookies(r);
+}
+
+bool drop_last_header_if_empty_cookie(ngx_http_request_t* r) noexcept {
+    ngx_list_t& list = r->headers_in.headers;
+    ngx_list_part_t& part = *list.last;
+    if (part.nelts < 2 || !has_one_cookie_header(r)) {
+        return false;
+    }
+    const auto* const last = static_cast<const ngx_table_elt_t*>(part.elts) + part.nelts - 1;
+    if (!is_cookie(*last) || last->value.len != 0) {
+        return false;
+    }
+    --part.nelts;
+    list.nalloc = part.nelts;
+    forget_cookies(r);
+    return true;
 }
 
 std::size_t count_request_headers(ngx_http_request_t* r) noexcept {

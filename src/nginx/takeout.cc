@@ -24,12 +24,10 @@ bool present(ngx_http_request_t* r, RequestCtx& ctx, const RealmConf& realm,
              std::string_view value) noexcept {
     auto* presented = const_cast<Presented*>(find_presented(ctx, realm));
     if (presented == nullptr) {
-        void* const place = ngx_palloc(r->pool, sizeof(Presented));
-        if (place == nullptr) {
+        presented = add_presented(r, ctx, realm);
+        if (presented == nullptr) {
             return false;
         }
-        presented = new (place) Presented{.next = ctx.presented, .realm = &realm, .candidates = {}};
-        ctx.presented = presented;
     }
     Candidates& candidates = presented->candidates;
     if (candidates.count < kMaxCandidates) {
@@ -38,12 +36,30 @@ bool present(ngx_http_request_t* r, RequestCtx& ctx, const RealmConf& realm,
     return true;
 }
 
+// What a browser with no other cookie sends, "name=TOKEN" and nothing else: nothing to copy.
+bool is_ours_alone(ngx_http_request_t* r, const MainConf& conf, RequestCtx& ctx,
+                   std::string_view value, bool& complete) noexcept {
+    for (RealmConf* const realm : conf.all_realms()) {
+        const std::size_t prefix = realm->cookie_prefix.len;
+        if (value.size() == prefix + kTokenChars && value.starts_with(view(realm->cookie_prefix)) &&
+            value.find(';') == std::string_view::npos) {
+            complete = present(r, ctx, *realm, value.substr(prefix));
+            return true;
+        }
+    }
+    return false;
+}
+
 // Cleans one Cookie header in place (its element stays where it is, with a new value).
 bool clean_cookie_header(ngx_http_request_t* r, const MainConf& conf, RequestCtx& ctx, bool strip,
                          ngx_table_elt_t& header) noexcept {
     const std::string_view value = view(header.value);
     bool ours = false;
     bool complete = true;
+    if (is_ours_alone(r, conf, ctx, value, complete)) {
+        header.value.len = strip ? 0 : header.value.len;
+        return complete;
+    }
     const auto take = [&](std::string_view name, std::string_view cookie) {
         const RealmConf* const realm = realm_of_cookie(conf, name);
         if (realm == nullptr) {
@@ -70,12 +86,13 @@ bool clean_cookie_header(ngx_http_request_t* r, const MainConf& conf, RequestCtx
 bool clean(ngx_http_request_t* r, const MainConf& conf, RequestCtx& ctx, bool strip) noexcept {
     bool complete = true;
     bool rebuild = false;
+    bool others = false;
     for_each_request_header(r, [&](ngx_table_elt_t& header) {
         if (is_cookie(header)) {
             complete = clean_cookie_header(r, conf, ctx, strip, header) && complete;
             rebuild = rebuild || (strip && header.value.len == 0);
         } else {
-            rebuild = rebuild || (strip && is_identity_name(conf, view(header.key)));
+            others = others || (strip && is_identity_name(conf, view(header.key)));
         }
     });
     if (!complete) {
@@ -84,29 +101,34 @@ bool clean(ngx_http_request_t* r, const MainConf& conf, RequestCtx& ctx, bool st
     const auto drop = [&conf](const ngx_table_elt_t& header) {
         return is_cookie(header) ? header.value.len == 0 : is_identity_name(conf, view(header.key));
     };
-    return !rebuild || rebuild_request_headers(r, drop, {}) == NGX_OK;
+    if (!rebuild && !others) {
+        return true;
+    }
+    return (!others && drop_last_header_if_empty_cookie(r)) ||
+           rebuild_request_headers(r, drop, {}) == NGX_OK;
 }
 
-}  // namespace
-
-RequestCtx* take_out(ngx_http_request_t* r) noexcept {
-    RequestCtx* ctx = find_request_ctx(r);
-    if (ctx != nullptr) {
-        return ctx;
-    }
-    const MainConf& conf = *main_conf(r);
-    if (!conf.in_use) {
-        return nullptr;
-    }
-    ctx = create_request_ctx(r);
+[[gnu::noinline]] RequestCtx* first_take_out(ngx_http_request_t* r, const MainConf& conf) noexcept {
+    RequestCtx* const ctx = create_request_ctx(r);
     if (ctx == nullptr || r->headers_in.headers.part.elts == nullptr) {
         return ctx;
     }
     return clean(r, conf, *ctx, server_conf(r)->strip != 0) ? ctx : nullptr;
 }
 
+}  // namespace
+
+// Asked five times a request: only the first time has anything to do.
+RequestCtx* take_out(ngx_http_request_t* r) noexcept {
+    if (RequestCtx* const ctx = find_request_ctx(r)) {
+        return ctx;
+    }
+    const MainConf& conf = *main_conf(r);
+    return conf.in_use ? first_take_out(r, conf) : nullptr;
+}
+
 ngx_int_t take_out_handler(ngx_http_request_t* r) noexcept {
-    if (!main_conf(r)->in_use || take_out(r) != nullptr) {
+    if (has_request_ctx(r) || !main_conf(r)->in_use || take_out(r) != nullptr) {
         return NGX_DECLINED;
     }
     return NGX_HTTP_INTERNAL_SERVER_ERROR;
