@@ -41,8 +41,9 @@ LIBS              := $(call from_config,libs)
 NGINX_INCS        := -isystem build/nginx $(addprefix -isystem $(NGINX_SRC)/src/,\
                      core event event/modules os/unix http http/modules http/v2)
 
-RELEASE  := -O2 -g -fPIC -fstack-protector-strong -D_FORTIFY_SOURCE=2
-TESTABLE := $(RELEASE) -DSESSION_GUARD_TEST_CLOCK=1
+HARDENED := -O2 -g -fPIC -fstack-protector-strong -D_FORTIFY_SOURCE=2
+RELEASE  := $(HARDENED) $(call from_config,gcc_flags)
+TESTABLE := $(HARDENED) -DSESSION_GUARD_TEST_CLOCK=1
 LINK     := -shared -Wl,-z,relro,-z,now \
             -Wl,--version-script=build/nginx/session_guard/exports.map
 UNIT     := -O1 -g -DSG_TEST_STORES
@@ -143,7 +144,7 @@ $(CONFIGURED): config t/tools/configure | need-build
 $(foreach s,$(filter src/nginx/%,$(SOURCES)),$(foreach b,release test asan,build/$(b)/$(s:.cc=.o))): | $(CONFIGURED)
 
 build/nginx/tables.o: $(CONFIGURED)
-	gcc $(RELEASE) $(NGINX_INCS) -c -o $@ build/nginx/$(MODULE)_modules.c
+	gcc $(HARDENED) $(NGINX_INCS) -c -o $@ build/nginx/$(MODULE)_modules.c
 
 define shared_object
 build/$(1)/$(MODULE).so: $(SOURCES:%.cc=build/$(1)/%.o) build/nginx/tables.o

@@ -214,7 +214,8 @@ sub load {
                 ++$asked;
             }
         }
-        $t->write_file("load.$name", "$asked\n" . join '', @wrong);
+        $t->write_file("told.$name", join "\n", $asked, @wrong);
+        rename $t->testdir() . "/told.$name", $t->testdir() . "/load.$name" or die "rename: $!\n";    # it is there when it is whole
     });
 }
 my @pids = map { load($_, @all, $large, $renewed) } 1, 2;

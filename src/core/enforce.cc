@@ -126,10 +126,9 @@ Outcome through_successor(const Realm& realm, const Token& token, const Session&
 }
 
 // `outcome` comes fresh and is filled in place: a Session is large.
-void judge(const Realm& realm, const Token& token, TimeMs now, ByteSpan buffer,
-           Outcome& outcome) noexcept {
+void judge(const Realm& realm, TimeMs now, ByteSpan buffer, Outcome& outcome) noexcept {
+    const Token& token = outcome.token;
     SessionView& view = outcome.session.slot;
-    outcome.token = token;
     switch (look_up(*realm.table, token.handle, view, buffer)) {
         case FindResult::found:
             break;
@@ -199,9 +198,8 @@ Outcome choose(const Outcome& sofar, const Outcome& next) noexcept {
 
 void judge_text(const Realm& realm, std::string_view text, TimeMs now, ByteSpan buffer,
                 Outcome& outcome) noexcept {
-    const auto token = parse_token(text);
-    if (token) {
-        judge(realm, *token, now, buffer, outcome);
+    if (parse_token_into(text, outcome.token)) {
+        judge(realm, now, buffer, outcome);
     } else {
         outcome = refused(Status::malformed, Token{});
     }

@@ -55,7 +55,7 @@ struct Outcome {
 
 // Decides about the candidates of one request. `buffer` receives the record; kTypicalRecordBytes
 // suffice for most sessions.
-inline constexpr std::size_t kTypicalRecordBytes = 256;
+inline constexpr std::size_t kTypicalRecordBytes = 192;
 void begin(const Realm& realm, const Candidates& candidates, TimeMs now, ByteSpan buffer,
            Outcome& outcome) noexcept;
 Outcome begin(const Realm& realm, const Candidates& candidates, TimeMs now,

@@ -62,6 +62,7 @@ void remove(const Realm& realm, const Handle& handle, Departure why, TimeMs now)
 
 // A response may come late, after many regenerations; the limit is for a damaged chain only.
 constexpr int kMostHops = 64;
+constexpr int kMostRounds = 4;
 
 // The session as it is now: itself when live, else the newest one it was regenerated into.
 struct Current {
@@ -191,18 +192,25 @@ Changed change_session(const Realm& realm, RandomPool& random, const Handle& han
     const ByteSpan out = work.subspan(kLargestRecordBytes, kLargestRecordBytes);
     const ByteSpan merged = work.subspan(2 * kLargestRecordBytes);
 
-    const Current current = read_current(realm, handle, now, stored);
-    if (current.state != Change::done) {
-        return {.result = current.state, .token = std::nullopt};
+    // A second round when another worker has ended or regenerated the session since it was read:
+    // then it is gone, or the successor's turn.
+    Changed changed;
+    for (int round = 0; round < kMostRounds && changed.result == Change::gone; ++round) {
+        const Current current = read_current(realm, handle, now, stored);
+        if (current.state != Change::done) {
+            changed.result = current.state;
+            return changed;
+        }
+        Record record = current.record;
+        if (!apply(command, max_data, now, merged, record)) {
+            changed.result = Change::too_large;
+            return changed;
+        }
+        changed = current.is_successor || !needs_new_handle(command)
+                      ? replace_in_place(realm, current.view.token.handle, record, now, out)
+                      : regenerate(realm, random, current, record, now, out);
     }
-    Record record = current.record;
-    if (!apply(command, max_data, now, merged, record)) {
-        return {.result = Change::too_large, .token = std::nullopt};
-    }
-    if (current.is_successor || !needs_new_handle(command)) {
-        return replace_in_place(realm, current.view.token.handle, record, now, out);
-    }
-    return regenerate(realm, random, current, record, now, out);
+    return changed;
 }
 
 bool end_session(const Realm& realm, const Handle& handle, Departure why, TimeMs now) noexcept {

@@ -27,7 +27,13 @@ struct Token {
 
 // nullopt unless `text` is exactly 64 characters of the base64url alphabet (RFC 4648 section 5).
 // 48 bytes fill 64 characters, so every token has exactly one spelling.
+// The struct is the wire: decoded and compared in one piece.
+static_assert(sizeof(Token) == kTokenBytes);
+
 std::optional<Token> parse_token(std::string_view text) noexcept;
+
+// The same without a copy; `token` is unspecified when false is returned.
+bool parse_token_into(std::string_view text, Token& token) noexcept;
 
 // Writes the 64 characters of the cookie's value.
 void format_token(const Token& token, std::span<char, kTokenChars> out) noexcept;

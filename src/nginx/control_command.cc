@@ -69,12 +69,6 @@ ngx_int_t refuse_login(const Execution& run, Change why) noexcept {
     return NGX_HTTP_SERVICE_UNAVAILABLE;
 }
 
-ByteSpan work_space(const Execution& run) noexcept {
-    const std::size_t size = kWorkBytes;
-    auto* const bytes = static_cast<std::uint8_t*>(ngx_palloc(run.r->pool, size));
-    return bytes != nullptr ? ByteSpan(bytes, size) : ByteSpan();
-}
-
 // Whatever credential came with the request stops working: it is never linked to the new session.
 void end_presented(const Execution& run, Departure why) noexcept {
     const Presented* const presented = find_presented(run.ctx, run.realm);
@@ -115,12 +109,8 @@ ngx_int_t create(const Execution& run) noexcept {
         run.ctx.refusal_code = NGX_HTTP_FORBIDDEN;
         return NGX_HTTP_FORBIDDEN;
     }
-    const ByteSpan work = work_space(run);
-    if (work.empty()) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
     const Changed changed =
-        open_session(run.realm.core, worker_random(), run.command, run.now, work);
+        open_session(run.realm.core, worker_random(), run.command, run.now, worker_scratch());
     if (changed.result != Change::done) {
         return refuse_login(run, changed.result);
     }
@@ -138,12 +128,9 @@ ngx_int_t change(const Execution& run) noexcept {
             &run.realm.name, verb_name(run.command.verb).data());
         return NGX_OK;
     }
-    const ByteSpan work = work_space(run);
-    if (work.empty()) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-    const Changed changed = change_session(run.realm.core, worker_random(), run.pass.token.handle,
-                                           run.command, run.realm.max_data, run.now, work);
+    const Changed changed =
+        change_session(run.realm.core, worker_random(), run.pass.token.handle, run.command,
+                       run.realm.max_data, run.now, worker_scratch());
     if (changed.result == Change::gone) {
         ngx_log_error(NGX_LOG_INFO, run.r->connection->log, 0,
                       "session guard: realm \"%V\": %s came too late, the session has ended",

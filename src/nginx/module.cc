@@ -40,6 +40,29 @@ ngx_int_t add_log_handler(ngx_http_core_main_conf_t* core, ngx_http_handler_pt h
     return NGX_OK;
 }
 
+// Requests that nginx refuses before any phase (497, 495, 494 ...) come to later phases only
+// through an error_page of the server's own level; only for them the rewrite phases must take out
+// as well.
+bool has_early_error_pages(const ngx_http_core_main_conf_t* core) noexcept {
+    auto** const servers = static_cast<ngx_http_core_srv_conf_t**>(core->servers.elts);
+    return std::any_of(servers, servers + core->servers.nelts, [](const auto* server) {
+        const auto* const level = static_cast<const ngx_http_core_loc_conf_t*>(
+            server->ctx->loc_conf[ngx_http_core_module.ctx_index]);
+        return level->error_pages != nullptr || level->post_action.data != nullptr;
+    });
+}
+
+ngx_int_t add_take_out_handlers(ngx_http_core_main_conf_t* core) noexcept {
+    if (has_early_error_pages(core) &&
+        (add_handler(core, NGX_HTTP_SERVER_REWRITE_PHASE, take_out_handler) != NGX_OK ||
+         add_handler(core, NGX_HTTP_REWRITE_PHASE, take_out_handler) != NGX_OK)) {
+        return NGX_ERROR;
+    }
+    const bool added = add_handler(core, NGX_HTTP_POST_READ_PHASE, take_out_handler) == NGX_OK &&
+                       add_log_handler(core, take_out_handler) == NGX_OK;
+    return added ? NGX_OK : NGX_ERROR;
+}
+
 ngx_int_t preconfiguration(ngx_conf_t* cf) noexcept {
 #if (SESSION_GUARD_TEST_CLOCK)
     map_test_file();
@@ -53,13 +76,10 @@ ngx_int_t postconfiguration(ngx_conf_t* cf) noexcept {
     auto* const conf = static_cast<MainConf*>(
         ngx_http_conf_get_module_main_conf(cf, ngx_http_session_guard_module));
     const bool installed =
-        add_handler(core, NGX_HTTP_POST_READ_PHASE, take_out_handler) == NGX_OK &&
-        add_handler(core, NGX_HTTP_SERVER_REWRITE_PHASE, take_out_handler) == NGX_OK &&
-        add_handler(core, NGX_HTTP_REWRITE_PHASE, take_out_handler) == NGX_OK &&
+        add_take_out_handlers(core) == NGX_OK &&
         add_handler(core, NGX_HTTP_PREACCESS_PHASE, preaccess_handler) == NGX_OK &&
         add_handler(core, NGX_HTTP_ACCESS_PHASE, access_handler) == NGX_OK &&
-        add_log_handler(core, take_out_handler) == NGX_OK && install_header_filter(cf) == NGX_OK &&
-        collect_identity_names(cf, *conf) == NGX_OK;
+        install_header_filter(cf) == NGX_OK && collect_identity_names(cf, *conf) == NGX_OK;
     return installed ? check_logins(cf) : NGX_ERROR;
 }
 

@@ -151,8 +151,8 @@ void drop_upstreams_session_cookies(ngx_http_request_t* r) noexcept {
 // once a location, since the operator probably believes otherwise.
 void warn_of_bypass(ngx_http_request_t* r, const RequestCtx& ctx) noexcept {
     LocationConf* const conf = location_conf(r);
-    if (conf->realm == nullptr || conf->warned_bypass ||
-        conf->mode != static_cast<ngx_uint_t>(SessionMode::required) ||
+    if ((ctx.newest != nullptr && ctx.newest->conf == conf) || conf->realm == nullptr ||
+        conf->warned_bypass || conf->mode != static_cast<ngx_uint_t>(SessionMode::required) ||
         r->headers_out.status >= NGX_HTTP_BAD_REQUEST || r->err_status >= NGX_HTTP_BAD_REQUEST ||
         (conf->core->auto_redirect && r->uri.len + 1 == conf->core->name.len)) {
         return;

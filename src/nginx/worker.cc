@@ -3,6 +3,10 @@
 #include <openssl/rand.h>
 #include <time.h>
 
+#include <algorithm>
+#include <array>
+
+#include "core/lifecycle.h"
 #include "core/zone/shard_lock.h"
 #include "nginx/clock.h"
 #include "nginx/conf.h"
@@ -13,8 +17,10 @@ namespace sg::ngx {
 namespace {
 
 constexpr ngx_msec_t kSweepInterval = 1000;
-constexpr long kSweepBudgetNs = 500'000;  // of a worker's time a second; the promise is 1 ms
-constexpr std::size_t kSweepStep = 256;   // cells between two looks at the clock
+constexpr long kSweepBudgetNs = 500'000;   // of a worker's time a second; the promise is 1 ms
+constexpr std::size_t kSweepRounds = 60;   // seconds for one round through all zones, if large
+constexpr std::size_t kSweepLeast = 4096;  // cells a second
+constexpr std::size_t kSweepStep = 256;    // cells between two looks at the clock
 
 bool random_bytes(ByteSpan out) noexcept {
     return !test_random_fails() && RAND_bytes(out.data(), static_cast<int>(out.size())) == 1;
@@ -22,6 +28,7 @@ bool random_bytes(ByteSpan out) noexcept {
 
 // Process-wide by nature: one event loop, one thread. Constant-initialised.
 constinit RandomPool random_pool{random_bytes};
+constinit std::array<std::uint8_t, kWorkBytes> scratch{};
 constinit TimeMs last_message = 0;
 constinit std::size_t sweep_realm = 0;
 constinit std::size_t sweep_shard = 0;
@@ -65,6 +72,14 @@ void sweep_step(RealmConf& realm) noexcept {
     }
 }
 
+std::size_t cells_of_all(std::span<RealmConf*> realms) noexcept {
+    std::size_t cells = 0;
+    for (const RealmConf* const realm : realms) {
+        cells += realm->table->shard_count() * realm->table->cells_per_shard();
+    }
+    return cells;
+}
+
 // A small bounded part of all zones a second; expired sessions are refused anyway, this only gives
 // their room back.
 void sweep(ngx_event_t* event) noexcept {
@@ -72,8 +87,9 @@ void sweep(ngx_event_t* event) noexcept {
     timespec start;
     clock_gettime(CLOCK_MONOTONIC, &start);
     const std::span<RealmConf*> realms = conf->all_realms();
-    std::size_t realms_finished = 0;
-    while (realms_finished < realms.size() && elapsed_ns(start) < kSweepBudgetNs) {
+    const std::size_t cells = std::max(kSweepLeast, cells_of_all(realms) / kSweepRounds);
+    for (std::size_t done = 0; done < cells && elapsed_ns(start) < kSweepBudgetNs;
+         done += kSweepStep) {
         sweep_realm = sweep_realm < realms.size() ? sweep_realm : 0;
         RealmConf& realm = *realms[sweep_realm];
         sweep_step(realm);
@@ -81,7 +97,6 @@ void sweep(ngx_event_t* event) noexcept {
             report_repairs(realm, event->log);
             sweep_shard = 0;
             ++sweep_realm;
-            ++realms_finished;
         }
     }
     if (!ngx_exiting && !ngx_quit && !ngx_terminate) {
@@ -128,6 +143,10 @@ ngx_int_t start_worker(ngx_cycle_t* cycle) noexcept {
 
 RandomPool& worker_random() noexcept {
     return random_pool;
+}
+
+ByteSpan worker_scratch() noexcept {
+    return scratch;
 }
 
 bool minute_has_passed_here() noexcept {

@@ -13,6 +13,10 @@ ngx_int_t start_worker(ngx_cycle_t* cycle) noexcept;
 // RAND_bytes in batches; never shared between processes.
 RandomPool& worker_random() noexcept;
 
+// kWorkBytes of scratch for one call into core/lifecycle.h: a worker does one thing at a time, and
+// so large a piece would leave holes in its heap.
+ByteSpan worker_scratch() noexcept;
+
 // For messages that belong to no realm: true at most once a minute in this worker.
 bool minute_has_passed_here() noexcept;
 

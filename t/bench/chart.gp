@@ -16,7 +16,7 @@ do for [panel=1:4] {
     most[panel] = STATS_max > limits[panel] ? STATS_max : limits[panel]
 }
 
-set multiplot layout 2,2 margins 0.185,0.985,0.06,0.94 spacing 0.19,0.13
+set multiplot layout 2,2 margins 0.215,0.985,0.06,0.94 spacing 0.185,0.13
 set style fill solid 0.9 noborder
 set boxwidth 0.7
 set border 2 lc rgb "#888888"

@@ -12,3 +12,11 @@ int __lsan_is_turned_off(void)
 {
     return &ngx_process == 0 || ngx_process != NGX_PROCESS_WORKER;
 }
+
+// nginx's pattern compiler keeps 72 bytes of PCRE2's just-in-time compiler for each configuration.
+const char *__lsan_default_suppressions(void);
+
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:ngx_regex_malloc";
+}

@@ -96,7 +96,8 @@ void a_known_session_is_valid_and_brings_its_record(void**) {
     assert_true(world.table->touch(outcome.session.slot.slot, kNow + 2 * kMinute));
 }
 
-// Would catch: a limit that is off by one tick, and an idle session that a refused request keeps alive.
+// Would catch: a limit that is off by one tick, and an idle session that a refused request keeps
+// alive.
 void expires_at_the_idle_and_the_absolute_limit(void**) {
     fresh_world();
     const TokenText text = text_of(session_token());
@@ -151,8 +152,8 @@ void a_tombstone_says_why_it_is_gone(void**) {
     }
 }
 
-// Threat: guessing IDs. Would catch: a compare that does not cover secret or tag, or none at all for a
-// handle that is in the table.
+// Threat: guessing IDs. Would catch: a compare that does not cover secret or tag, or none at all
+// for a handle that is in the table.
 void a_live_session_with_any_bit_changed_is_refused(void**) {
     fresh_world(256 * 1024, true);
     const Token token = session_token();
@@ -185,7 +186,8 @@ void another_genuine_secret_of_a_live_handle_is_refused_without_the_store(void**
     assert_status(status_of({text_of(token)}, kNow), Status::absent);
 }
 
-// Would catch: a record of a newer program that is called "no such session", which would cost the cookie.
+// Would catch: a record of a newer program that is called "no such session", which would cost the
+// cookie.
 void a_record_it_cannot_read_is_unknown_not_absent(void**) {
     fresh_world();
     for (const std::uint8_t version : {2, 0}) {
@@ -203,7 +205,7 @@ void a_record_it_cannot_read_is_unknown_not_absent(void**) {
 
 // ---- several candidates
 
-enum class Kind { malformed, forged, unknown_key, absent, idle, ended, good, other };
+enum class Kind { malformed, forged, unknown_key, absent, idle, ended, good, again, other };
 
 TokenText text_of_kind(Kind kind) {
     static Token good;
@@ -228,6 +230,8 @@ TokenText text_of_kind(Kind kind) {
         case Kind::good:
             good = session_token();
             return text_of(good);
+        case Kind::again:
+            return text_of(good);
         case Kind::other:
             other = session_token("reader");
             return text_of(other);
@@ -241,8 +245,8 @@ struct Several {
     Status status;
 };
 
-// Threat: cookie tossing. Would catch: an attacker's second cookie that locks a user out or is preferred, and
-// a verdict that depends on the order: every order of every line must give the same.
+// Threat: cookie tossing. Would catch: an attacker's second cookie that locks a user out or is
+// preferred, and a verdict that depends on the order: every order of every line must give the same.
 void several_candidates_give_one_verdict_in_every_order(void**) {
     using enum Kind;
     static const std::vector<Several> kLines{
@@ -255,6 +259,8 @@ void several_candidates_give_one_verdict_in_every_order(void**) {
         {{good, malformed, forged, idle}, Status::valid},
         {{good, other}, Status::ambiguous},
         {{good, other, malformed}, Status::ambiguous},
+        {{good, other, again}, Status::ambiguous},
+        {{good, again, idle, forged}, Status::valid},
         {{good, other, idle, forged}, Status::ambiguous},
         {{malformed, forged}, Status::forged},
         {{malformed, absent}, Status::absent},
@@ -315,8 +321,8 @@ Pair regenerated() {
     return pair;
 }
 
-// Would catch: rights just taken away that a parallel request still has, or that a thief's copy of the old
-// cookie gains from a step-up.
+// Would catch: rights just taken away that a parallel request still has, or that a thief's copy of
+// the old cookie gains from a step-up.
 void the_old_handle_passes_restricted_with_what_both_may(void**) {
     fresh_world();
     const Pair pair = regenerated();
@@ -348,8 +354,8 @@ void the_lower_level_counts_in_both_directions(void**) {
     assert_int_equal(ask({text_of(old)}, kNow).session.record.level, Level::aal1);
 }
 
-// Would catch: an old handle that stays good, and one that is called "no such session" (which would cost a
-// cookie that may be the new one already).
+// Would catch: an old handle that stays good, and one that is called "no such session" (which would
+// cost a cookie that may be the new one already).
 void the_old_handle_is_regenerated_after_the_window(void**) {
     fresh_world(256 * 1024, true);
     const Pair pair = regenerated();
@@ -390,8 +396,8 @@ void an_old_handle_needs_its_whole_token(void**) {
     assert_status(status_of({text_of(pair.old)}, kNow), Status::forged);
 }
 
-// Would catch: a walk along successors without end, or rights of one in the middle. Each was regenerated
-// within the window of the one before.
+// Would catch: a walk along successors without end, or rights of one in the middle. Each was
+// regenerated within the window of the one before.
 void follows_four_successors_and_not_one_more(void**) {
     fresh_world();
     std::array<Token, kMaxSuccessors + 2> chain;
@@ -418,7 +424,8 @@ void a_chain_that_bites_its_tail_is_refused(void**) {
     assert_status(status_of({text_of(one)}, kNow), Status::regenerated);
 }
 
-// Would catch: a browser that sends old and new cookie (other path, other domain) locked out for 10 s.
+// Would catch: a browser that sends old and new cookie (other path, other domain) locked out for 10
+// s.
 void the_successor_wins_over_its_predecessor_in_both_orders(void**) {
     fresh_world();
     const Pair pair = regenerated();
@@ -439,7 +446,8 @@ void the_successor_wins_over_its_predecessor_in_both_orders(void**) {
 
 // ---- the store
 
-// Would catch: a session of another node refused without asking, and a store asked twice for one request.
+// Would catch: a session of another node refused without asking, and a store asked twice for one
+// request.
 void a_genuine_absent_token_needs_the_store_once(void**) {
     fresh_world(256 * 1024, true);
     const Token first = genuine_token();
@@ -461,7 +469,8 @@ void a_genuine_absent_token_needs_the_store_once(void**) {
     assert_status(status_of({text_of(first)}, kNow), Status::absent);
 }
 
-// Threat: logout that does not end it. Would catch: a store that brings back what has been ended here.
+// Threat: logout that does not end it. Would catch: a store that brings back what has been ended
+// here.
 void a_tombstone_is_believed_before_the_store(void**) {
     fresh_world(256 * 1024, true);
     const Token token = session_token();
@@ -495,7 +504,8 @@ Status resumed(const Token& token, const Stored& stored, TimeMs now = kNow) {
 void the_stores_three_answers_stay_three(void**) {
     fresh_world(256 * 1024, true);
     const Token token = genuine_token();
-    assert_status(resume(world.realm, token, StoreAnswer::absent, {}, {}, kNow).status, Status::absent);
+    assert_status(resume(world.realm, token, StoreAnswer::absent, {}, {}, kNow).status,
+                  Status::absent);
     assert_status(resume(world.realm, token, StoreAnswer::unknown, {}, {}, kNow).status,
                   Status::store_unavailable);
     const Stored stored = stored_copy(token, login_record());
@@ -510,10 +520,12 @@ void the_stores_three_answers_stay_three(void**) {
 void an_answer_about_another_credential_is_not_believed(void**) {
     fresh_world(256 * 1024, true);
     const Token token = genuine_token();
-    assert_status(resumed(token, stored_copy(genuine_token(), login_record())), Status::store_unavailable);
+    assert_status(resumed(token, stored_copy(genuine_token(), login_record())),
+                  Status::store_unavailable);
     Token other_secret = token;
     other_secret.secret[15] ^= 0x80;
-    assert_status(resumed(token, stored_copy(other_secret, login_record())), Status::store_unavailable);
+    assert_status(resumed(token, stored_copy(other_secret, login_record())),
+                  Status::store_unavailable);
 }
 
 // Would catch: an old session out of the store that passes its limits.
@@ -537,8 +549,8 @@ void a_stored_record_it_cannot_read_is_unknown(void**) {
     assert_status(resumed(token, stored), Status::store_unavailable);
 }
 
-// Threat: resurrection by a slow request. Would catch: a logout between question and answer that is undone
-// by the answer.
+// Threat: resurrection by a slow request. Would catch: a logout between question and answer that is
+// undone by the answer.
 void what_has_been_ended_meanwhile_stays_ended(void**) {
     fresh_world(256 * 1024, true);
     const Token token = genuine_token();
@@ -564,7 +576,8 @@ Record large_record(std::size_t attribute_bytes) {
     static std::array<std::uint8_t, 40000> packed;
     static const std::string value(40000, 'v');
     std::size_t used = 0;
-    assert_true(append_attribute(packed, used, "x", std::string_view(value).substr(0, attribute_bytes)));
+    assert_true(
+        append_attribute(packed, used, "x", std::string_view(value).substr(0, attribute_bytes)));
     Record record = login_record();
     record.attributes = ByteView(packed).first(used);
     return record;
@@ -629,7 +642,8 @@ void a_restricted_session_with_large_records_finds_room(void**) {
             assert_status(outcome.status, Status::valid);
             assert_true(outcome.session.restricted);
             assert_text(outcome.session.record.roles, "editor admin");
-            assert_int_equal(find_attribute(outcome.session.record.attributes, "x")->size(), before);
+            assert_int_equal(find_attribute(outcome.session.record.attributes, "x")->size(),
+                             before);
             assert_true(rounds <= 3);
             remove(old, Departure::ended, kNow + 1);
             remove(fresh, Departure::ended, kNow + 1);
@@ -637,7 +651,8 @@ void a_restricted_session_with_large_records_finds_room(void**) {
     }
 }
 
-// Would catch: a buffer of any size written beyond its end (the sanitizer sees it), or an endless demand.
+// Would catch: a buffer of any size written beyond its end (the sanitizer sees it), or an endless
+// demand.
 void no_buffer_is_too_small_to_be_asked_with(void**) {
     fresh_world();
     const Pair pair = regenerated();
@@ -666,8 +681,8 @@ void die_at_store() {
     }
 }
 
-// Threat: a worker killed at any instant. Would catch: a bystander's session refused because a writer died
-// in the same bucket: the look-up has to repair and ask again.
+// Threat: a worker killed at any instant. Would catch: a bystander's session refused because a
+// writer died in the same bucket: the look-up has to repair and ask again.
 void a_writer_killed_at_any_store_costs_no_other_session(void**) {
     fresh_world(Table::minimum_bytes());  // 16 buckets
     static std::array<Token, 8> bystanders;

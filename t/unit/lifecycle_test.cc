@@ -109,8 +109,8 @@ void create_gives_the_least_where_nothing_is_said(void**) {
     assert_int_equal(session.record.attributes.size(), 0);
 }
 
-// Threat: session fixation. Would catch: a login that is linked to an earlier session, or ends another one by
-// itself.
+// Threat: session fixation. Would catch: a login that is linked to an earlier session, or ends
+// another one by itself.
 void create_links_nothing(void**) {
     fresh_world();
     const Token first = created();
@@ -142,7 +142,8 @@ void nothing_is_created_without_keys(void**) {
     assert_int_equal(live_sessions(), 0);
 }
 
-// Threat: memory exhaustion. Would catch: live users thrown out by logins, or a login that seems to work.
+// Threat: memory exhaustion. Would catch: live users thrown out by logins, or a login that seems to
+// work.
 void a_full_zone_refuses_logins_and_keeps_sessions(void**) {
     fresh_world(Table::minimum_bytes());
     static std::array<Token, 64> tokens;
@@ -202,7 +203,8 @@ void renew_moves_everything_to_a_new_handle(void**) {
     assert_false(session.restricted);
 }
 
-// Would catch: an old handle that stays good, is good for longer, or is cut off under parallel requests.
+// Would catch: an old handle that stays good, is good for longer, or is cut off under parallel
+// requests.
 void after_renew_the_old_handle_passes_restricted_for_ten_seconds(void**) {
     fresh_world();
     const Token old = created();
@@ -213,7 +215,8 @@ void after_renew_the_old_handle_passes_restricted_for_ten_seconds(void**) {
     assert_status(status_of_token(fresh, kNow + 10 * kSecond), Status::valid);
 }
 
-// Would catch: a re-authentication that does not count, lowers a level, or can raise one without being told.
+// Would catch: a re-authentication that does not count, lowers a level, or can raise one without
+// being told.
 void reauth_sets_the_authentication_time_and_the_level(void**) {
     fresh_world();
     const Token first = created("create; user=\"alice\"; level=aal2");
@@ -262,7 +265,8 @@ void a_change_is_no_activity(void**) {
 // Would catch: a cookie changed by every preference that is stored.
 void an_update_of_attributes_keeps_the_handle(void**) {
     fresh_world();
-    const Token token = created(R"(create; user="alice"; roles="r"; data.theme="dark"; data.x="1")");
+    const Token token =
+        created(R"(create; user="alice"; roles="r"; data.theme="dark"; data.x="1")");
     assert_done_in_place(change(token, R"(update; data.theme="light"; data.x=""; data.y="2")"));
     const Session session = session_of(token);
     assert_text(attribute_of(session, "theme"), "light");
@@ -276,7 +280,8 @@ void an_update_of_attributes_keeps_the_handle(void**) {
     assert_int_equal(live_sessions(), 1);
 }
 
-// Threat: session fixation. Would catch: new rights under a token that may be known to somebody else.
+// Threat: session fixation. Would catch: new rights under a token that may be known to somebody
+// else.
 void an_update_of_roles_or_level_regenerates(void**) {
     fresh_world();
     const Token first = created();
@@ -294,8 +299,8 @@ void an_update_of_roles_or_level_regenerates(void**) {
     assert_int_equal(session_of(fourth).record.authenticated, kNow);
 }
 
-// Would catch: two slow responses of one page that both regenerate: the browser keeps the token of the one
-// that lost, and the user is out.
+// Would catch: two slow responses of one page that both regenerate: the browser keeps the token of
+// the one that lost, and the user is out.
 void a_second_change_through_the_old_handle_goes_to_the_successor(void**) {
     fresh_world();
     const Token old = created(R"(create; user="alice"; roles="a b"; data.x="1")");
@@ -315,15 +320,16 @@ void a_second_change_through_the_old_handle_goes_to_the_successor(void**) {
     assert_int_equal(live_sessions(), 2);
 }
 
-// Would catch: a second successor of one handle, of which one would never be ended; and rights taken away by a
-// late response that are not, because the session has moved on too often.
+// Would catch: a second successor of one handle, of which one would never be ended; and rights
+// taken away by a late response that are not, because the session has moved on too often.
 void a_second_change_follows_the_whole_chain(void**) {
     fresh_world();
     const Token first = created();
     Token last = first;
     for (std::uint64_t i = 1; i <= 10; ++i) {
         last = moved(last, "renew");
-        assert_done_in_place(change(first, i % 2 == 0 ? "update; roles=\"a\"" : "update; roles=\"\""));
+        assert_done_in_place(
+            change(first, i % 2 == 0 ? "update; roles=\"a\"" : "update; roles=\"\""));
         assert_text(session_of(last).record.roles, i % 2 == 0 ? "a" : "");
         assert_int_equal(live_sessions(), i + 1);
     }
@@ -351,7 +357,8 @@ void attributes_over_the_limit_change_nothing(void**) {
     assert_done_in_place(change(token, "update; data.c=\"\""));
     assert_done_in_place(change(token, header));
     assert_int_equal(attribute_of(session_of(token), "b").size(), half.size());
-    assert_refused(change(token, "update; data.c=\"123456789\"; data.d=\"123456789\""), Change::too_large);
+    assert_refused(change(token, "update; data.c=\"123456789\"; data.d=\"123456789\""),
+                   Change::too_large);
     assert_refused(change(token, "update; roles=\"x\"; data.d=\"123456789\""), Change::too_large);
     const Session session = session_of(token);
     assert_text(attribute_of(session, "c"), "(none)");
@@ -375,15 +382,16 @@ void the_largest_session_can_be_changed(void**) {
     assert_int_equal(session_of(fresh).record.roles.size(), 32 * 65 - 1);
 }
 
-// Would catch: sessions that can no longer be renewed after a reload that lowered max_data; they may stay as
-// large as they are, but not grow.
+// Would catch: sessions that can no longer be renewed after a reload that lowered max_data; they
+// may stay as large as they are, but not grow.
 void a_session_over_a_lowered_limit_can_be_changed(void**) {
     fresh_world();
     static std::string header;
     header = "create; user=\"alice\"; data.a=\"" + std::string(8000, 'v') + "\"";
     Token token = created(header);
     const auto with_limit = [&](std::string_view text) {
-        return change_session(world.realm, world.random, token.handle, command(text), 256, kNow, work());
+        return change_session(world.realm, world.random, token.handle, command(text), 256, kNow,
+                              work());
     };
     const Changed renewed = with_limit("renew");
     assert_int_equal(renewed.result, Change::done);
@@ -394,7 +402,8 @@ void a_session_over_a_lowered_limit_can_be_changed(void**) {
     assert_text(attribute_of(session_of(token), "b"), "1");
 }
 
-// Would catch: a login or renewal with yesterday's bytes, or one that leaves the old session half changed.
+// Would catch: a login or renewal with yesterday's bytes, or one that leaves the old session half
+// changed.
 void without_random_bytes_a_renewal_changes_nothing(void**) {
     fresh_world();
     const Token token = created();
@@ -451,8 +460,58 @@ void a_late_change_does_not_bring_an_ended_session_back(void**) {
     assert_int_equal(live_sessions(), 1);
 }
 
-// Threat: logout that does not end it. Would catch: a successor that outlives the logout, from whichever
-// handle of the chain the logout comes, however long the chain has become.
+// What another worker does between the reading of the session and the writing of the change: random
+// bytes are asked for just then.
+void (*meanwhile)() = nullptr;
+Token raced;
+
+bool random_meanwhile(ByteSpan out) noexcept {
+    if (meanwhile != nullptr) {
+        meanwhile();
+        meanwhile = nullptr;
+    }
+    return fake_random(out);
+}
+
+Changed change_while(const Token& token, std::string_view header, void (*other)()) {
+    raced = token;
+    meanwhile = other;
+    static RandomPool random(random_meanwhile);
+    random = RandomPool(random_meanwhile);
+    const ByteSpan space = work();
+    static std::array<std::uint8_t, kWorkBytes> own;  // `other` uses work() too
+    std::copy(space.begin(), space.end(), own.begin());
+    return change_session(world.realm, random, token.handle, command(header), kMaxData,
+                          kNow + kSecond, own);
+}
+
+// Threat: resurrection by a slow request. Would catch: a new handle that outlives a logout on
+// another worker.
+void a_session_ended_during_a_renewal_stays_ended(void**) {
+    fresh_world();
+    const Changed changed = change_while(
+        created(), "renew", [] { end_session(world.realm, raced.handle, Departure::ended, kNow); });
+    assert_refused(changed, Change::gone);
+    assert_int_equal(live_sessions(), 0);
+    assert_status(status_of_token(raced), Status::ended);
+}
+
+// Would catch: two successors of one handle, and rights taken away that are not because another
+// worker renewed at the same moment.
+void a_session_renewed_during_an_update_is_updated_all_the_same(void**) {
+    fresh_world();
+    static Token fresh;
+    const Changed changed =
+        change_while(created(), "update; roles=\"reader\"", [] { fresh = moved(raced, "renew"); });
+    assert_done_in_place(changed);
+    assert_text(session_of(fresh).record.roles, "reader");
+    assert_int_equal(live_sessions(), 2);
+    assert_true(session_of(raced).restricted);
+    assert_text(session_of(raced).record.roles, "");
+}
+
+// Threat: logout that does not end it. Would catch: a successor that outlives the logout, from
+// whichever handle of the chain the logout comes, however long the chain has become.
 void end_ends_every_successor(void**) {
     for (const std::size_t length : {2u, 3u, 5u, 6u, 12u}) {
         fresh_world();
@@ -482,7 +541,8 @@ void ending_the_successor_ends_the_old_handle(void**) {
     assert_refused(change(old, "update; data.x=\"1\""), Change::gone);
 }
 
-// Would catch: a logout of a session that is not here (it may be in the store, or arrive late) forgotten.
+// Would catch: a logout of a session that is not here (it may be in the store, or arrive late)
+// forgotten.
 void ending_what_is_not_here_leaves_a_tombstone(void**) {
     fresh_world(256 * 1024, true);
     const Token token = genuine_token();
@@ -491,7 +551,8 @@ void ending_what_is_not_here_leaves_a_tombstone(void**) {
     assert_false(end_session(world.realm, token.handle, Departure::ended, kNow));
 }
 
-// Would catch: a tombstone that is gone while the session it stands for could still be alive elsewhere.
+// Would catch: a tombstone that is gone while the session it stands for could still be alive
+// elsewhere.
 void a_tombstone_outlives_the_absolute_timeout(void**) {
     fresh_world();
     const Token token = created();
@@ -511,7 +572,8 @@ void the_reason_of_the_end_is_kept(void**) {
 
 // ---- is it live
 
-// Would catch: a Set-Cookie sent for a session that a logout ended while the response was under way.
+// Would catch: a Set-Cookie sent for a session that a logout ended while the response was under
+// way.
 void is_live_is_true_for_the_current_credential_only(void**) {
     fresh_world();
     const Token old = created();
@@ -587,6 +649,8 @@ int main() {
         cmocka_unit_test(without_random_bytes_a_renewal_changes_nothing),
         cmocka_unit_test(a_record_it_cannot_read_is_not_changed),
         cmocka_unit_test(a_late_change_does_not_bring_an_ended_session_back),
+        cmocka_unit_test(a_session_ended_during_a_renewal_stays_ended),
+        cmocka_unit_test(a_session_renewed_during_an_update_is_updated_all_the_same),
         cmocka_unit_test(end_ends_every_successor),
         cmocka_unit_test(ending_the_successor_ends_the_old_handle),
         cmocka_unit_test(ending_what_is_not_here_leaves_a_tombstone),

@@ -96,7 +96,8 @@ void reads_back_what_it_wrote(void**) {
     assert_same_record(*empty, Record{});
 }
 
-// Would catch: a read beyond the end, or a record taken for whole that a crash or a full store cut off.
+// Would catch: a read beyond the end, or a record taken for whole that a crash or a full store cut
+// off.
 void refuses_every_truncation_and_every_byte_too_many(void**) {
     static const std::string bytes = encode(full_record());
     for (std::size_t size = 0; size < bytes.size(); ++size) {
@@ -108,7 +109,8 @@ void refuses_every_truncation_and_every_byte_too_many(void**) {
     assert_false(decode(std::string(70000, '\x01')).has_value());
 }
 
-// Would catch: an answer other than what it says of a wrong byte: refused, or exactly these bytes again.
+// Would catch: an answer other than what it says of a wrong byte: refused, or exactly these bytes
+// again.
 void every_flipped_bit_is_refused_or_kept(void**) {
     static std::string bytes;
     bytes = encode(full_record());
@@ -123,8 +125,8 @@ void every_flipped_bit_is_refused_or_kept(void**) {
     }
 }
 
-// Would catch: a record of a newer program, in a fleet that is being upgraded, taken for no session: the user
-// would be logged out (absent) instead of asked to come back (unknown).
+// Would catch: a record of a newer program, in a fleet that is being upgraded, taken for no
+// session: the user would be logged out (absent) instead of asked to come back (unknown).
 void a_newer_version_is_unknown_and_not_damaged(void**) {
     static std::string bytes;
     bytes = encode(full_record());
@@ -225,7 +227,8 @@ bool encodes(const Record& record) {
     return !encode(record).empty();
 }
 
-// Would catch: a record that can be written and never be read again, so that the session is damaged.
+// Would catch: a record that can be written and never be read again, so that the session is
+// damaged.
 void writes_nothing_over_its_limits(void**) {
     static const std::string longest_user(255, 'u');
     static const std::string too_long_user(256, 'u');
@@ -240,12 +243,14 @@ void writes_nothing_over_its_limits(void**) {
     static const std::string most_roles = repeated("r ", 31) + "r";
     static const std::string too_many_roles = repeated("r ", 32) + "r";
     record = Record{};
-    for (const std::string_view good : {std::string_view(role), std::string_view(most_roles), "a b"sv}) {
+    for (const std::string_view good :
+         {std::string_view(role), std::string_view(most_roles), "a b"sv}) {
         record.roles = good;
         assert_true(encodes(record));
     }
     for (const std::string_view bad :
-         {std::string_view(long_role), std::string_view(too_many_roles), " "sv, " a"sv, "a "sv, "a  b"sv}) {
+         {std::string_view(long_role), std::string_view(too_many_roles), " "sv, " a"sv, "a "sv,
+          "a  b"sv}) {
         record.roles = bad;
         assert_false(encodes(record));
     }
@@ -303,7 +308,8 @@ void walks_and_finds_attributes(void**) {
     assert_int_equal(offset, attributes.size());
 }
 
-// Would catch: an attribute half written where space is short, or a length that does not fit its bytes.
+// Would catch: an attribute half written where space is short, or a length that does not fit its
+// bytes.
 void appends_an_attribute_wholly_or_not_at_all(void**) {
     static std::array<std::uint8_t, 70000> out;
     static const std::string name64(64, 'n');

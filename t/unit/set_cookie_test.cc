@@ -135,7 +135,10 @@ constexpr Rule kRules[] = {
     {{.name = "sid", .domain = "example.com:443"}, kDomain},
     {{.name = "sid", .domain = "https:"}, kDomain},
     {{.name = "sid", .domain = "*.example.com"}, kDomain},
-    {{.name = "sid", .domain = "b\xc3\xbc" "cher.example"}, kDomain},
+    {{.name = "sid",
+      .domain = "b\xc3\xbc"
+                "cher.example"},
+     kDomain},
     // SameSite=None
     {{.name = "sid", .same_site = SameSite::none, .secure = false}, kNone},
     // prefixes
@@ -153,23 +156,25 @@ constexpr Rule kRules[] = {
     {{.name = "__Host-", .path = "/a"}, kHostPath},
 };
 
-// Would catch: a configuration that is taken, and a cookie that the browser then drops in silence: nobody
-// could log in; or a second attribute smuggled in through a setting.
+// Would catch: a configuration that is taken, and a cookie that the browser then drops in silence:
+// nobody could log in; or a second attribute smuggled in through a setting.
 void refuses_what_a_browser_would_drop(void**) {
     for (const Rule& rule : kRules) {
         const char* const error = error_of(rule.cookie);
         if ((error == nullptr) != (rule.error == nullptr) ||
             (error != nullptr && std::strstr(error, rule.error) == nullptr)) {
-            fail_msg("\"%.*s\" path=%.*s domain=%.*s: %s", static_cast<int>(rule.cookie.name.size()),
-                     rule.cookie.name.data(), static_cast<int>(rule.cookie.path.size()),
-                     rule.cookie.path.data(), static_cast<int>(rule.cookie.domain.size()),
+            fail_msg("\"%.*s\" path=%.*s domain=%.*s: %s",
+                     static_cast<int>(rule.cookie.name.size()), rule.cookie.name.data(),
+                     static_cast<int>(rule.cookie.path.size()), rule.cookie.path.data(),
+                     static_cast<int>(rule.cookie.domain.size()),
                      rule.cookie.domain.empty() ? "" : rule.cookie.domain.data(),
                      error != nullptr ? error : "accepted");
         }
     }
 }
 
-// Would catch: a prefix compared with its case, as only servers do: browsers apply the rules in any case.
+// Would catch: a prefix compared with its case, as only servers do: browsers apply the rules in any
+// case.
 void the_rules_of_the_prefixes_hold_in_any_case(void**) {
     for (const Rule& rule : kRules) {
         if (rule.error == nullptr || !rule.cookie.name.starts_with("__")) {
@@ -235,15 +240,18 @@ void warns_of_each_weak_setting_once(void**) {
                     {"name", "domain=", "httponly=off", "secure=off", "samesite=none"});
 }
 
-// Would catch: a name that tells an attacker what to look for (OWASP), hidden behind a prefix or in capitals.
+// Would catch: a name that tells an attacker what to look for (OWASP), hidden behind a prefix or in
+// capitals.
 void warns_of_telling_names(void**) {
     for (const std::string_view name :
-         {"PHPSESSID"sv, "JSESSIONID"sv, "ASP.NET_SessionId"sv, "ASPSESSIONIDABCDEF"sv, "connect.sid"sv,
-          "CFID"sv, "cftoken"sv, "session"sv, "mySESSIONcookie"sv, "__Host-session"sv,
-          "__Secure-PHPSESSID"sv, "__hOsT-hTtP-jsessionid"sv, "__Http-connect.sid"sv}) {
+         {"PHPSESSID"sv, "JSESSIONID"sv, "ASP.NET_SessionId"sv, "ASPSESSIONIDABCDEF"sv,
+          "connect.sid"sv, "CFID"sv, "cftoken"sv, "session"sv, "mySESSIONcookie"sv,
+          "__Host-session"sv, "__Secure-PHPSESSID"sv, "__hOsT-hTtP-jsessionid"sv,
+          "__Http-connect.sid"sv}) {
         assert_warnings({.name = name}, {"name"});
     }
-    for (const std::string_view name : {"id"sv, "sid"sv, "__Host-"sv, "__Host-id"sv, "sess"sv, "cf"sv}) {
+    for (const std::string_view name :
+         {"id"sv, "sid"sv, "__Host-"sv, "__Host-id"sv, "sess"sv, "cf"sv}) {
         assert_warnings({.name = name}, {});
     }
 }

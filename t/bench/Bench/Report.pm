@@ -66,6 +66,8 @@ sub promises {
         push @promise, ["requests refused during $what", $data->{$what}{refused}, 0, ''],
             ["sessions lost by $what", $data->{$what}{sessions_lost}, 0, ''];
     }
+    push @promise, ['logins lost while resizing', $data->{logins}{refused} + $data->{logins}{sessions_lost}, 0, '']
+        if $data->{logins};
     return @promise;
 }
 
@@ -153,6 +155,8 @@ sub _events_text {
         $text .= sprintf "%s under load, %d times: %d requests, %d not answered 200, %d sent again (idle connection closed), %d of %d sessions lost\n",
             $what, @{ $data->{$what} }{qw(times requests refused sent_again sessions_lost sessions_tried)};
     }
+    $text .= sprintf "logins during 2 changes of size: %d, %d refused, %d of the sessions lost\n",
+        @{ $data->{logins} }{qw(requests refused sessions_lost)};
     $text .= join '', "\nin the error logs:\n", map { "  $_" } @{ $data->{complaints} } if @{ $data->{complaints} };
     return $text;
 }
