@@ -125,8 +125,21 @@ bool needs_new_handle(const ControlCommand& command) noexcept {
            command.level.has_value();
 }
 
+// Whether the locked shard still holds the edition of the record that the change was made from: two
+// workers may be changing one session. `scratch` is overwritten.
+bool is_edition(const Realm& realm, LockedShard& shard, const Handle& handle, std::uint32_t counter,
+                ByteSpan scratch) noexcept {
+    SessionView view;
+    if (realm.table->find_locked(shard, handle, view, scratch) != FindResult::found) {
+        return false;
+    }
+    const auto record = decode_record(scratch.first(view.record_size));
+    return record && record->change_counter == counter;
+}
+
+// `scratch` may be what the record's views point to: it is encoded first.
 Changed replace_in_place(const Realm& realm, const Handle& handle, const Record& record, TimeMs now,
-                         ByteSpan out) noexcept {
+                         ByteSpan out, ByteSpan scratch) noexcept {
     Changed changed;
     const std::size_t size = encode_record(record, out);
     if (size == 0) {
@@ -134,6 +147,9 @@ Changed replace_in_place(const Realm& realm, const Handle& handle, const Record&
         return changed;
     }
     LockedShard shard = realm.table->lock(handle);
+    if (!is_edition(realm, shard, handle, record.change_counter - 1, scratch)) {
+        return changed;
+    }
     const auto result =
         realm.table->replace(shard, handle, out.first(size), sweep_limits(realm), now);
     changed.result = result ? from_insert(*result) : Change::gone;
@@ -141,11 +157,10 @@ Changed replace_in_place(const Realm& realm, const Handle& handle, const Record&
 }
 
 // New handle first, then the old one is marked in one step; two shards are never locked at once. If
-// the old one was ended in between, the new one must not outlive it.
-Changed regenerate(const Realm& realm, RandomPool& random, const Current& current, Record& record,
-                   TimeMs now, ByteSpan out) noexcept {
-    const Handle old = current.view.token.handle;
-    Changed changed = insert_new(realm, random, record, current.view.last_seen, now, out);
+// the old one was ended or changed in between, the new one must not outlive it.
+Changed regenerate(const Realm& realm, RandomPool& random, const Handle& old, Record& record,
+                   TimeMs last_seen, TimeMs now, ByteSpan out, ByteSpan scratch) noexcept {
+    Changed changed = insert_new(realm, random, record, last_seen, now, out);
     if (changed.result != Change::done) {
         return changed;
     }
@@ -153,6 +168,7 @@ Changed regenerate(const Realm& realm, RandomPool& random, const Current& curren
     {
         LockedShard shard = realm.table->lock(old);
         marked =
+            is_edition(realm, shard, old, record.change_counter - 1, scratch) &&
             realm.table->supersede(shard, old, changed.token->handle, now + kRegenerationWindow);
     }
     if (!marked) {
@@ -192,8 +208,9 @@ Changed change_session(const Realm& realm, RandomPool& random, const Handle& han
     const ByteSpan out = work.subspan(kLargestRecordBytes, kLargestRecordBytes);
     const ByteSpan merged = work.subspan(2 * kLargestRecordBytes);
 
-    // A second round when another worker has ended or regenerated the session since it was read:
-    // then it is gone, or the successor's turn.
+    // A second round when another worker has ended, regenerated or changed the session since it was
+    // read: then it is gone, or the successor's turn, or the operation is applied to what is there
+    // now.
     Changed changed;
     for (int round = 0; round < kMostRounds && changed.result == Change::gone; ++round) {
         const Current current = read_current(realm, handle, now, stored);
@@ -207,8 +224,9 @@ Changed change_session(const Realm& realm, RandomPool& random, const Handle& han
             return changed;
         }
         changed = current.is_successor || !needs_new_handle(command)
-                      ? replace_in_place(realm, current.view.token.handle, record, now, out)
-                      : regenerate(realm, random, current, record, now, out);
+                      ? replace_in_place(realm, current.view.token.handle, record, now, out, stored)
+                      : regenerate(realm, random, current.view.token.handle, record,
+                                   current.view.last_seen, now, out, stored);
     }
     return changed;
 }

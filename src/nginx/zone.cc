@@ -88,6 +88,10 @@ std::optional<Table> format_table(ngx_shm_zone_t* zone, const Table* old) noexce
     return table;
 }
 
+void wait_for_writer() noexcept {
+    ngx_msleep(1);
+}
+
 // Moves the live sessions of the running configuration over; only reads the old zone, because this
 // reload may still fail for another reason.
 ngx_int_t copy_sessions(const ngx_shm_zone_t* zone, const ngx_shm_zone_t* old_zone,
@@ -95,7 +99,7 @@ ngx_int_t copy_sessions(const ngx_shm_zone_t* zone, const ngx_shm_zone_t* old_zo
     std::uint64_t copied = 0;
     std::uint64_t needed = 0;
     const TimeMs now = now_ms();
-    if (!table.copy_from(old, now, copied, needed)) {
+    if (!table.copy_from(old, now, wait_for_writer, copied, needed)) {
         const TableStats have = table.stats();
         ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0,
                       "session guard: zone \"%V\" of %uz bytes is too small for the sessions in "

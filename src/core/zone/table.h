@@ -133,7 +133,8 @@ class Table {
                 TimeMs tombstone_until) const noexcept;
 
     // Removes expired and outlived superseded sessions among `cells` cells of this shard, from
-    // where the last sweep stopped. Returns how many sessions were removed.
+    // where the last sweep stopped. A superseded one is outlived an hour after its time: a late logout
+    // must still find its successor through it. Returns how many sessions were removed.
     std::size_t sweep_shard(LockedShard& shard, const SweepLimits& limits, TimeMs now,
                             std::size_t cells) const noexcept;
     std::size_t shard_count() const noexcept;
@@ -141,9 +142,11 @@ class Table {
     LockedShard lock_shard(std::size_t number) const noexcept;
 
     // Copies every live session of `old` into this (new, unshared) table, only reading `old`, which
-    // may be in use. Returns false when they do not all fit; `needed_cells` and `copied` are
-    // filled either way. Tombstones are copied as far as they fit.
-    bool copy_from(const Table& old, TimeMs now, std::uint64_t& copied,
+    // may be in use; `pause` waits about a millisecond for a writer there (50 times at the most).
+    // False when they do not all fit; `needed_cells` and `copied` are filled either way. Tombstones
+    // are copied as far as they fit.
+    using Pause = void (*)() noexcept;
+    bool copy_from(const Table& old, TimeMs now, Pause pause, std::uint64_t& copied,
                    std::uint64_t& needed_cells) const noexcept;
 
     TableStats stats() const noexcept;

@@ -1,6 +1,4 @@
 // Copying a table into one of another size, at reload. The old one may be in use: it is only read.
-#include <time.h>
-
 #include <algorithm>
 #include <array>
 
@@ -18,11 +16,6 @@ constexpr int kMostPauses = 50;
 // Nothing of the copy is reclaimed for its age while it is made.
 constexpr TimeMs kForEver = 1000LL * 365 * 24 * kHour;
 
-void pause_1ms() noexcept {
-    const timespec duration{.tv_sec = 0, .tv_nsec = 1'000'000};
-    nanosleep(&duration, nullptr);
-}
-
 // The handle in this cell of the old table, if a session seems to be there.
 std::optional<Handle> handle_in(const Cell& cell) noexcept {
     if (!is_head(state_of(cell))) {
@@ -35,11 +28,11 @@ std::optional<Handle> handle_in(const Cell& cell) noexcept {
 }
 
 FindResult find_patiently(const Table& old, const Handle& handle, SessionView& view,
-                          ByteSpan record, int& pauses) noexcept {
+                          ByteSpan record, int& pauses, Table::Pause pause) noexcept {
     FindResult result = old.find(handle, view, record);
     while (result == FindResult::busy && pauses < kMostPauses) {
         ++pauses;
-        pause_1ms();
+        pause();
         result = old.find(handle, view, record);
     }
     return result;
@@ -68,6 +61,7 @@ struct Copy {
     const Table& old;
     const Table& fresh;
     TimeMs now;
+    Table::Pause pause;
     int pauses = 0;
     std::uint64_t copied = 0;
     std::uint64_t needed_cells = 0;
@@ -76,7 +70,7 @@ struct Copy {
     void take(const Handle& handle) noexcept {
         std::array<std::uint8_t, Table::kMaxRecordBytes> record;
         SessionView view;
-        if (find_patiently(old, handle, view, record, pauses) != FindResult::found) {
+        if (find_patiently(old, handle, view, record, pauses, pause) != FindResult::found) {
             return;
         }
         LockedShard shard = fresh.lock(handle);
@@ -108,9 +102,9 @@ struct Copy {
 
 }  // namespace
 
-bool Table::copy_from(const Table& old, TimeMs now, std::uint64_t& copied,
+bool Table::copy_from(const Table& old, TimeMs now, Pause pause, std::uint64_t& copied,
                       std::uint64_t& needed_cells) const noexcept {
-    Copy copy{.old = old, .fresh = *this, .now = now};
+    Copy copy{.old = old, .fresh = *this, .now = now, .pause = pause};
     for (std::uint32_t i = 0; i < old.header_->shard_count; ++i) {
         const ShardView from = view_shard(*old.header_, i);
         copy.pass(from);

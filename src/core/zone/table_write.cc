@@ -13,6 +13,10 @@ namespace {
 
 constexpr TimeMs kTombstoneSlack = 5 * kMinute;
 
+// A superseded session names its successor to responses that were under way when it was replaced: a
+// late logout or demotion must still find it. Kept this long while there is room.
+constexpr TimeMs kSupersededKept = kHour;
+
 void store_words(SharedWord<std::uint64_t>* to, ByteView from) noexcept {
     for (; from.size() >= 8; from = from.subspan(8), ++to) {
         to->store(load_le<std::uint64_t>(from.data()));
@@ -175,12 +179,13 @@ Cell* find_head(const ShardView& shard, const Bucket& bucket, HandleWords words)
     return nullptr;
 }
 
-std::optional<Departure> outlived(const Cell& cell, const SweepLimits& limits,
-                                  TimeMs now) noexcept {
+std::optional<Departure> outlived(const Cell& cell, const SweepLimits& limits, TimeMs now,
+ TimeMs superseded_kept) noexcept {
     const CellState state = state_of(cell);
     if (state == CellState::superseded) {
         const auto until = static_cast<TimeMs>(cell.superseded_until.load());
-        return now >= until ? std::optional(Departure::regenerated) : std::nullopt;
+        return now >= until + superseded_kept ? std::optional(Departure::regenerated)
+                                              : std::nullopt;
     }
     if (state != CellState::live) {
         return std::nullopt;
@@ -206,14 +211,14 @@ HandleWords handle_words(const Cell& cell) noexcept {
     return {cell.handle[0].load(), cell.handle[1].load()};
 }
 
-std::size_t sweep(const ShardView& shard, const SweepLimits& limits, TimeMs now,
-                  std::size_t cells) noexcept {
+std::size_t sweep(const ShardView& shard, const SweepLimits& limits, TimeMs now, std::size_t cells,
+                  TimeMs superseded_kept) noexcept {
     std::size_t removed = 0;
     std::uint32_t index = shard.shard->sweep_cursor.load();
     for (std::size_t i = 0; i < std::min<std::size_t>(cells, shard.header->cells); ++i) {
         index = index < shard.header->cells ? index + 1 : 1;
         Cell& cell = shard.cell(index);
-        const auto why = outlived(cell, limits, now);
+        const auto why = outlived(cell, limits, now, superseded_kept);
         if (!why) {
             continue;
         }
@@ -235,7 +240,7 @@ InsertResult make_room(const ShardView& shard, std::size_t record_size, const Sw
         return InsertResult::too_large;
     }
     if (free_cells(shard) < need) {
-        sweep(shard, limits, now, shard.header->cells);
+        sweep(shard, limits, now, shard.header->cells, 0);
     }
     return free_cells(shard) < need ? InsertResult::full : InsertResult::inserted;
 }
@@ -323,7 +328,7 @@ bool Table::remove(LockedShard& locked, const Handle& handle, Departure why,
 
 std::size_t Table::sweep_shard(LockedShard& locked, const SweepLimits& limits, TimeMs now,
                                std::size_t cells) const noexcept {
-    return sweep(locked.shard(), limits, now, cells);
+    return sweep(locked.shard(), limits, now, cells, kSupersededKept);
 }
 
 }  // namespace sg
