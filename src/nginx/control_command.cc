@@ -1,5 +1,7 @@
 #include "nginx/control_command.h"
 
+#include <algorithm>
+
 #include "core/lifecycle.h"
 #include "nginx/clock.h"
 #include "nginx/fetch_metadata.h"
@@ -32,8 +34,12 @@ void log_ignored(ngx_http_request_t* r, RealmConf* realm, const char* why) noexc
 ngx_int_t malformed(ngx_http_request_t* r, RealmConf& realm, std::string_view value,
                     const ControlError& error) noexcept {
     count_event(realm, Event::control_malformed, now_ms());
-    // The value may carry personal data (user, attributes): only the offending piece is quoted.
-    const ngx_str_t token = str(error.token.substr(0, 64));
+    // The values may be personal data (user, attributes): only the offending name or mark is
+    // quoted, and not what a terminal would obey.
+    const auto plain = [](char c) { return c >= 0x20 && c < 0x7f; };
+    const std::string_view piece = error.token.substr(0, 64);
+    const ngx_str_t token =
+        str(std::all_of(piece.begin(), piece.end(), plain) ? piece : std::string_view());
     ngx_log_error(
         NGX_LOG_ERR, r->connection->log, 0,
         "session guard: realm \"%V\": invalid X-Accel-Session (%uz bytes): %s at byte %uz, "

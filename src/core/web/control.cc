@@ -234,10 +234,8 @@ bool add_parameter(const SfItemReader& reader, ControlVerb verb, const SfParamet
     }
     const SfValue& value = parameter.value;
     if (const char* const wrong = builder.add(*known, parameter.key, value)) {
-        // The value of an attribute may be private: name it by its key.
-        const bool is_private = *known == Parameter::data;
-        fail(error, wrong, reader.offset_of(value.source),
-             is_private ? parameter.key : value.source);
+        // The value may be private (a user's name, an attribute): named by its key.
+        fail(error, wrong, reader.offset_of(value.source), parameter.key);
         return false;
     }
     return true;

@@ -58,9 +58,9 @@ struct ControlCommand {
 };
 
 // What was wrong and at which byte of the field value (0-based). `what` is a static string;
-// `token` quotes the offending piece of the input (a view into it, may be empty), but never the
-// value of an attribute. It holds whatever the application sent, control characters too: escape it
-// before it is logged.
+// `token` quotes the offending piece of the input (a view into it, may be empty): a verb, a
+// parameter's name or a few bytes of syntax, never a value. It holds whatever the application sent,
+// control characters too: look before it is logged.
 struct ControlError {
     const char* what = "";
     std::size_t offset = 0;

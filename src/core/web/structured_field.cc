@@ -201,7 +201,7 @@ bool SfItemReader::read_integer(SfValue& value) noexcept {
     std::int64_t number = 0;
     while (!at_end() && is_digit(text_[at_])) {
         if (at_ - first_digit == kMaxDigits) {
-            return refuse("an integer has at most 15 digits", begin, at_ - begin);
+            return refuse("an integer has at most 15 digits", begin, 0);
         }
         number = number * 10 + (text_[at_] - '0');
         ++at_;
@@ -210,7 +210,7 @@ bool SfItemReader::read_integer(SfValue& value) noexcept {
         return refuse_here("a digit is expected");
     }
     if (at('.')) {
-        return refuse("a decimal is not allowed", begin, at_ + 1 - begin);
+        return refuse("a decimal is not allowed", begin, 0);
     }
     value.type = SfType::integer;
     value.integer = negative ? -number : number;

@@ -133,8 +133,8 @@ class Table {
                 TimeMs tombstone_until) const noexcept;
 
     // Removes expired and outlived superseded sessions among `cells` cells of this shard, from
-    // where the last sweep stopped. A superseded one is outlived an hour after its time: a late logout
-    // must still find its successor through it. Returns how many sessions were removed.
+    // where the last sweep stopped. A superseded one is outlived an hour after its time: a late
+    // logout must still find its successor through it. Returns how many sessions were removed.
     std::size_t sweep_shard(LockedShard& shard, const SweepLimits& limits, TimeMs now,
                             std::size_t cells) const noexcept;
     std::size_t shard_count() const noexcept;

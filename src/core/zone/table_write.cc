@@ -180,7 +180,7 @@ Cell* find_head(const ShardView& shard, const Bucket& bucket, HandleWords words)
 }
 
 std::optional<Departure> outlived(const Cell& cell, const SweepLimits& limits, TimeMs now,
- TimeMs superseded_kept) noexcept {
+                                  TimeMs superseded_kept) noexcept {
     const CellState state = state_of(cell);
     if (state == CellState::superseded) {
         const auto until = static_cast<TimeMs>(cell.superseded_until.load());
