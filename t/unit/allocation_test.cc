@@ -287,7 +287,7 @@ void touching_and_asking_again_allocate_nothing(void**) {
 }
 
 void taking_cookies_out_allocates_nothing(void**) {
-    constexpr std::string_view kHeader = "a=1; __Host-sid=abc; b=\"2\"; __Host-sid=def; c";
+    static constexpr std::string_view kHeader = "a=1; __Host-sid=abc; b=\"2\"; __Host-sid=def; c";
     static std::array<char, kHeader.size()> out;
     static std::size_t used;
     assert_no_allocation([] {
