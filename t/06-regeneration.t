@@ -313,7 +313,7 @@ say_at($c, 'update; data.theme="light"; roles="editor admin root"');
 go();
 is(outcome($old->finish($parallel[0])), '200 none', 'late roles: no cookie for the old token');
 is(who($c), 'alice|editor|aal2|light', 'late roles: the successor has them, and keeps the rest');
-is(who($old), 'alice|editor|aal2|light', 'late roles: the old token has no more');
+is(who($old), 'alice|editor|aal2|dark', 'late roles: the old token has no more, and its own data');
 $c = logged_in();
 @parallel = (slow($c, 'update; roles="root"; data.theme="evil"'));
 $old = $c->clone();
