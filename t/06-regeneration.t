@@ -176,9 +176,9 @@ for my $row (@change) {
     $r = $old->get('/app', navigation());
     is(outcome($r), '200 none', "$say: the old one is let in, and gets no cookie");
     is(index($r->raw(), $c->cookie('sid')), -1, "$say: nor the new token anywhere");
-    $t->advance(9);
-    is(outcome($old->get('/app', fetched())), '200 none', "$say: for nine seconds more");
-    $t->advance(1);
+    $t->advance(8);
+    is(outcome($old->get('/app', fetched())), '200 none', "$say: for eight seconds more");
+    $t->advance(2);
     is(who($old), 'regenerated', "$say: not for ten");
     $r = $old->get('/app', navigation());
     is(outcome($r), '401 none', "$say: then refused, without a touch to the cookie");
