@@ -1,5 +1,5 @@
 // Random bytes in batches: one call of the generator serves many logins (about 9 ns per 32 bytes
-// instead of 1 us, docs/performance.md). Used bytes are wiped at once.
+// instead of 1 us). Used bytes are wiped at once.
 #pragma once
 
 #include <array>
