@@ -21,13 +21,17 @@ bool accepts_html(ngx_http_request_t* r) noexcept {
 
 }  // namespace
 
-bool is_websocket_handshake(const ngx_http_request_t* r) noexcept {
+// Several Upgrade lines are more than nginx's one pointer tells; an upstream may heed any of them.
+bool is_websocket_handshake(ngx_http_request_t* r) noexcept {
     if (r->headers_in.upgrade == nullptr) {
         return false;
     }
+    ngx_uint_t found = 0;
+    request_header(r, "upgrade", found);
     ngx_str_t& value = r->headers_in.upgrade->value;
     char word[] = "websocket";
-    return ngx_strcasestrn(value.data, word, sizeof word - 2) != nullptr;
+    // ngx_strcasestrn wants the word's length less one.
+    return found > 1 || ngx_strcasestrn(value.data, word, sizeof word - 2) != nullptr;
 }
 
 bool is_https(const ngx_http_request_t* r, const RealmConf& realm) noexcept {

@@ -14,7 +14,7 @@ inline bool is_safe_method(const ngx_http_request_t* r) noexcept {
     return (r->method & (NGX_HTTP_GET | NGX_HTTP_HEAD | NGX_HTTP_OPTIONS | NGX_HTTP_TRACE)) != 0;
 }
 
-bool is_websocket_handshake(const ngx_http_request_t* r) noexcept;
+bool is_websocket_handshake(ngx_http_request_t* r) noexcept;
 
 // TLS to nginx, or the operator's word for it (`secure=assumed`).
 bool is_https(const ngx_http_request_t* r, const RealmConf& realm) noexcept;
