@@ -254,9 +254,10 @@ bool end_session(const Realm& realm, const Handle& handle, Departure why, TimeMs
     }
 }
 
-bool holds_session(const Realm& realm, const Token& token) noexcept {
+bool holds_session(const Realm& realm, const Token& token, TimeMs now) noexcept {
     SessionView view;
-    return find_credential(realm, token, view);
+    return find_credential(realm, token, view) &&
+           (view.superseded_until == 0 || now < view.superseded_until);
 }
 
 bool is_live(const Realm& realm, const Token& token) noexcept {

@@ -57,8 +57,9 @@ Changed change_session(const Realm& realm, RandomPool& random, const Handle& han
 // tombstone is left either way.
 bool end_session(const Realm& realm, const Handle& handle, Departure why, TimeMs now) noexcept;
 
-// Whether this credential names a session in the zone at all, live or just regenerated.
-bool holds_session(const Realm& realm, const Token& token) noexcept;
+// Whether this credential still passes for a session: live, or regenerated less than the window
+// ago. An older one may not even end what it was regenerated into: it may be in a thief's hands.
+bool holds_session(const Realm& realm, const Token& token, TimeMs now) noexcept;
 
 // Whether this credential is good at this moment: asked again just before a Set-Cookie goes out.
 bool is_live(const Realm& realm, const Token& token) noexcept;

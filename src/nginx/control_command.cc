@@ -75,6 +75,15 @@ ngx_int_t refuse_login(const Execution& run, Change why) noexcept {
     return NGX_HTTP_SERVICE_UNAVAILABLE;
 }
 
+// A request that was let in as this session may end it however late its response is; a token that
+// only came along must be good now.
+bool may_end(const Execution& run, const Token& token) noexcept {
+    const bool let_in =
+        run.pass.admitted && !run.pass.session.restricted && same_token(token, run.pass.token);
+    constexpr TimeMs kThen = 0;  // before any window could have closed
+    return holds_session(run.realm.core, token, let_in ? kThen : run.now);
+}
+
 // Whatever credential came with the request stops working: it is never linked to the new session.
 void end_presented(const Execution& run, Departure why) noexcept {
     const Presented* const presented = find_presented(run.ctx, run.realm);
@@ -84,7 +93,7 @@ void end_presented(const Execution& run, Departure why) noexcept {
     const Candidates& candidates = presented->candidates;
     for (std::size_t i = 0; i < candidates.count; ++i) {
         const auto token = parse_token(candidates.values[i]);
-        if (token && holds_session(run.realm.core, *token)) {
+        if (token && may_end(run, *token)) {
             end_session(run.realm.core, token->handle, why, run.now);
         }
     }

@@ -281,7 +281,7 @@ void touching_and_asking_again_allocate_nothing(void**) {
     assert_no_allocation([&] {
         world.table->touch(outcome.session.slot.slot, kNow + kMinute);
         is_live(world.realm, made.live);
-        holds_session(world.realm, made.large);
+        holds_session(world.realm, made.large, kNow);
         world.table->find_tombstone(made.ended.handle, kNow);
     });
 }

@@ -524,7 +524,7 @@ void end_ends_every_successor(void**) {
         assert_true(end_session(world.realm, chain[0].handle, Departure::ended, kNow));
         for (std::size_t i = 0; i < length; ++i) {
             assert_status(status_of_token(chain[i]), Status::ended);
-            assert_false(holds_session(world.realm, chain[i]));
+            assert_false(holds_session(world.realm, chain[i], kNow));
         }
         assert_status(status_of_token(stranger), Status::valid);
         assert_int_equal(live_sessions(), 1);
@@ -578,18 +578,18 @@ void is_live_is_true_for_the_current_credential_only(void**) {
     fresh_world();
     const Token old = created();
     assert_true(is_live(world.realm, old));
-    assert_true(holds_session(world.realm, old));
+    assert_true(holds_session(world.realm, old, kNow));
     const Token fresh = moved(old, "renew");
     assert_false(is_live(world.realm, old));
-    assert_true(holds_session(world.realm, old));
+    assert_true(holds_session(world.realm, old, kNow));
     assert_true(is_live(world.realm, fresh));
     Token tampered = fresh;
     tampered.secret[0] ^= 1;
     assert_false(is_live(world.realm, tampered));
-    assert_false(holds_session(world.realm, tampered));
+    assert_false(holds_session(world.realm, tampered, kNow));
     end_session(world.realm, fresh.handle, Departure::ended, kNow);
     assert_false(is_live(world.realm, fresh));
-    assert_false(holds_session(world.realm, fresh));
+    assert_false(holds_session(world.realm, fresh, kNow));
     assert_false(is_live(world.realm, genuine_token()));
 }
 

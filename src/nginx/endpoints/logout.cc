@@ -18,7 +18,7 @@ constexpr std::string_view kDefaultClear = "\"cache\"";
 void end_presented_sessions(const RealmConf& realm, const Presented& presented) noexcept {
     for (std::size_t i = 0; i < presented.candidates.count; ++i) {
         const auto token = parse_token(presented.candidates.values[i]);
-        if (token && holds_session(realm.core, *token)) {
+        if (token && holds_session(realm.core, *token, now_ms())) {
             end_session(realm.core, token->handle, Departure::ended, now_ms());
         }
     }
