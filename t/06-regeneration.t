@@ -414,4 +414,14 @@ like(header_of($old, 'X-Auth-Age'), qr/\A5[0-2]\z/x, 'reauth: but not for the ol
 
 nothing_foul($up, qr{\A/(?:app|page|slow)}x, qr{\A/form}x, 'the upstream was sent nothing foul');
 
+# A stolen token that was replaced long ago throws nobody out.
+for my $out ('/logout', '/login') {
+    $c = logged_in();
+    $old = $c->clone();
+    say_at($c, 'renew');
+    $t->advance(11);
+    $old->post($out, '', fetched());
+    like(who($c), qr/\Aalice[|]/x, "$out with a token replaced 11 s ago: the session goes on");
+}
+
 done_testing();
