@@ -155,8 +155,6 @@ void a_superseded_session_names_its_successor_and_is_not_changed_again(void**) {
     assert_memory_equal(seen.view.successor.data(), token_of(2).handle.data(), 16);
 }
 
-void no_pause() noexcept {}
-
 std::uint64_t fill(const Table& table, std::size_t size, TimeMs last_seen) {
     std::uint64_t n = 1;
     while (add(table, n, size, last_seen) == InsertResult::inserted) {
@@ -253,6 +251,43 @@ void a_span_below_the_minimum_is_refused(void**) {
     assert_true(Table::format(memory.first(Table::minimum_bytes()), hash_key, master).has_value());
 }
 
+// The header's own alignment: a compiler may clear it with instructions that insist on it.
+void a_span_that_is_not_aligned_is_refused(void**) {
+    std::array<std::uint8_t, Table::kHashKeyBytes> hash_key{};
+    std::array<std::uint8_t, Table::kMasterKeyBytes> master{};
+    const auto memory = shared_memory(kMemory).subspan(8);
+    assert_false(Table::format(memory, hash_key, master).has_value());
+    assert_false(Table::attach(memory).has_value());
+}
+
+// Until 0 means live in a view: a successor must never be named without a restriction.
+void a_session_superseded_until_nothing_is_not_live(void**) {
+    const Table table = make_table(shared_memory(kMemory));
+    add(table, 1, 100);
+    LockedShard shard = table.lock(token_of(1).handle);
+    assert_true(table.supersede(shard, token_of(1).handle, token_of(2).handle, 0));
+    assert_true(look(table, 1).view.superseded_until != 0);
+}
+
+// Per-session limits shorten the realm's.
+void the_sweep_honours_the_limits_in_the_record(void**) {
+    const Table table = make_table(shared_memory(kMemory));
+    for (const std::uint64_t n : {1UL, 2UL, 3UL}) {
+        RecordBytes record = record_of(n, 0, 100);
+        store_le<std::uint32_t>(record.bytes.data() + 24, n == 1 ? 60 : 0);
+        store_le<std::uint32_t>(record.bytes.data() + 28, n == 2 ? 60 : 0);
+        const Token token = token_of(n);
+        LockedShard shard = table.lock(token.handle);
+        table.insert(shard, token, record, kNow, kLimits, kNow);
+    }
+    LockedShard shard = table.lock_shard(0);
+    assert_int_equal(table.sweep_shard(shard, kLimits, kNow + 59'999, table.cells_per_shard()), 0);
+    assert_int_equal(table.sweep_shard(shard, kLimits, kNow + 60'000, table.cells_per_shard()), 2);
+    assert_true(table.find_tombstone(token_of(1).handle, kNow) == Departure::expired_idle);
+    assert_true(table.find_tombstone(token_of(2).handle, kNow) == Departure::expired_absolute);
+    assert_true(is_there(table, 3));
+}
+
 // Reload with another size: everything live moves, what is superseded stays so, reasons are kept.
 void a_copy_holds_every_session_of_the_old_table(void**) {
     const Table old = make_table(shared_memory(kMemory));
@@ -337,6 +372,9 @@ int main() {
         cmocka_unit_test(a_record_no_shard_can_hold_is_too_large),
         cmocka_unit_test(attaching_sees_the_same_table_and_refuses_any_other_geometry),
         cmocka_unit_test(a_span_below_the_minimum_is_refused),
+        cmocka_unit_test(a_span_that_is_not_aligned_is_refused),
+        cmocka_unit_test(a_session_superseded_until_nothing_is_not_live),
+        cmocka_unit_test(the_sweep_honours_the_limits_in_the_record),
         cmocka_unit_test(a_copy_holds_every_session_of_the_old_table),
         cmocka_unit_test(a_copy_into_too_small_a_table_says_what_it_needs),
         cmocka_unit_test(old_tombstones_make_room_for_new_ones),

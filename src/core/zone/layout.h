@@ -99,7 +99,7 @@ struct alignas(64) TombstoneSet {
 static_assert(sizeof(Bucket) == 8);
 static_assert(sizeof(Cell) == kCellBytes && offsetof(Cell, record) == kCellBytes - kInlineBytes);
 static_assert(sizeof(TombstoneSet) == 128);
-static_assert(sizeof(TableHeader) == 128 && sizeof(Shard) == 64);
+static_assert(sizeof(TableHeader) == 128 && sizeof(Shard) % 64 == 0);  // the mutex differs by CPU
 static_assert(std::is_standard_layout_v<TableHeader> && std::is_standard_layout_v<Shard> &&
               std::is_standard_layout_v<Cell> && std::is_standard_layout_v<TombstoneSet>);
 
@@ -148,7 +148,19 @@ inline std::uint32_t scaled(std::uint64_t half, std::uint32_t n) noexcept {
     return static_cast<std::uint32_t>(((half & 0xffffffffu) * n) >> 32);
 }
 
-ShardView view_shard(const TableHeader& header, std::uint32_t number) noexcept;
+inline ShardView view_shard(const TableHeader& header, std::uint32_t number) noexcept {
+    auto* const start = reinterpret_cast<std::byte*>(const_cast<TableHeader*>(&header)) +
+                        sizeof(TableHeader) + number * header.shard_bytes;
+    auto* const sets = start + sizeof(Shard);
+    auto* const buckets = sets + header.tombstone_sets * sizeof(TombstoneSet);
+    auto* const cells = buckets + header.buckets * sizeof(Bucket);
+    return {&header,
+            number,
+            reinterpret_cast<Shard*>(start),
+            reinterpret_cast<TombstoneSet*>(sets),
+            reinterpret_cast<Bucket*>(buckets),
+            reinterpret_cast<Cell*>(cells)};
+}
 
 inline std::uint32_t shard_number(const TableHeader& header, std::uint64_t hash) noexcept {
     return scaled(hash >> 32, header.shard_count);

@@ -5,7 +5,6 @@
 
 #include "core/zone/layout.h"
 #include "core/zone/shard_lock.h"
-#include "core/zone/tombstones.h"
 
 namespace sg {
 namespace {
@@ -14,7 +13,6 @@ constexpr std::size_t kCellsPerShardWanted = 16384;
 constexpr std::size_t kMostShards = 64;
 constexpr std::size_t kFewestCells = 16;
 constexpr std::size_t kTombstoneShare = 64;  // one part in so many of a shard
-constexpr int kTries = 100;
 
 struct Geometry {
     std::uint32_t shards = 0;
@@ -44,6 +42,10 @@ Geometry geometry_for(std::size_t bytes) noexcept {
     return geometry;
 }
 
+bool is_aligned(std::span<const std::byte> memory) noexcept {
+    return reinterpret_cast<std::uintptr_t>(memory.data()) % alignof(TableHeader) == 0;
+}
+
 // All words are zero already where the memory is fresh; it may also be reused memory in a test.
 void clear_shard(const ShardView& shard) noexcept {
     for (std::uint32_t i = 0; i < shard.header->tombstone_sets; ++i) {
@@ -59,143 +61,7 @@ void clear_shard(const ShardView& shard) noexcept {
     shard.shard->free_head.store(1);
 }
 
-// Relaxed loads of whole words: no race by the standard, two instructions each.
-template <std::size_t kWords>
-void copy_whole(std::uint8_t* to, const SharedWord<std::uint64_t>* from) noexcept {
-#pragma GCC unroll 32
-    for (std::size_t i = 0; i < kWords; ++i) {
-        store_le<std::uint64_t>(to + 8 * i, from[i].load());
-    }
-}
-
-void copy_words(std::uint8_t* to, const SharedWord<std::uint64_t>* from,
-                std::size_t size) noexcept {
-    for (; size >= 64; size -= 64, to += 64, from += 8) {
-        copy_whole<8>(to, from);
-    }
-    for (; size >= 8; size -= 8, to += 8, ++from) {
-        copy_whole<1>(to, from);
-    }
-    if (size > 0) {
-        const std::uint64_t last = from->load();
-        std::memcpy(to, &last, size);
-    }
-}
-
-void read_token(const Cell& cell, const Handle& handle, Token& token) noexcept {
-    std::uint8_t bytes[32];
-    copy_whole<4>(bytes, cell.credential);
-    token.handle = handle;
-    std::memcpy(token.secret.data(), bytes, 16);
-    std::memcpy(token.tag.data(), bytes + 16, 15);
-    token.key_id = bytes[31];
-}
-
-// Copies the record along its chain; `room` bytes may be written at `out`. False when a link makes
-// no sense: the copy is torn.
-bool read_record(const ShardView& shard, const Cell& head, ByteSpan out,
-                 std::size_t room) noexcept {
-    if (out.size() <= kInlineBytes && room >= kInlineBytes) {
-        copy_whole<kInlineBytes / 8>(out.data(),
-                                     head.record);  // straight on, past the record's end
-        return true;
-    }
-    const Cell* cell = &head;
-    for (;;) {
-        const std::size_t part = std::min(out.size(), kInlineBytes);
-        copy_words(out.data(), cell->record, part);
-        out = out.subspan(part);
-        if (out.empty()) {
-            return true;
-        }
-        const std::uint32_t next = cell->overflow.load();
-        if (!shard.in_range(next)) {
-            return false;
-        }
-        cell = &shard.cell(next);
-    }
-}
-
-enum class Walk : std::uint8_t { found, absent, too_small, torn };
-
-// Reads one cell known to carry the handle; the caller checks the sequence afterwards.
-Walk read_head(const ShardView& shard, const Cell& cell, const Handle& handle, SessionView& view,
-               ByteSpan record) noexcept {
-    const std::uint64_t activity = cell.activity.load();
-    read_token(cell, handle, view.token);
-    view.slot = {.shard = shard.number,
-                 .index = shard.index_of(cell),
-                 .generation = static_cast<std::uint32_t>(activity >> kTimeBits)};
-    view.last_seen = static_cast<TimeMs>(activity & kTimeMask);
-    view.record_size = cell.record_size.load();
-    view.superseded_until = 0;
-    if (cell.state.load_acquire() == static_cast<std::uint32_t>(CellState::superseded)) {
-        view.superseded_until = static_cast<TimeMs>(cell.superseded_until.load());
-        copy_words(view.successor.data(), cell.successor, view.successor.size());
-    }
-    if (view.record_size > record.size()) {
-        return Walk::too_small;
-    }
-    return read_record(shard, cell, record.first(view.record_size), record.size()) ? Walk::found
-                                                                                   : Walk::torn;
-}
-
-Walk walk(const ShardView& shard, const Bucket& bucket, const Handle& handle, SessionView& view,
-          ByteSpan record) noexcept {
-    const HandleWords words = words_of(handle);
-    const std::uint32_t bucket_read = bucket.sequence.begin_read();
-    std::uint32_t index = bucket.head.load_acquire();
-    for (std::uint32_t steps = 0; index != 0; ++steps) {
-        if (!shard.in_range(index) || steps > shard.header->cells) {
-            return Walk::torn;
-        }
-        const Cell& cell = shard.cell(index);
-        const std::uint32_t cell_read = cell.sequence.begin_read();
-        Walk result = Walk::absent;
-        if (has_handle(cell, words) && is_head(state_of(cell))) {
-            result = read_head(shard, cell, handle, view, record);
-        }
-        index = cell.next.load();
-        if (!cell.sequence.unchanged(cell_read)) {
-            return Walk::torn;
-        }
-        if (result != Walk::absent) {
-            return result;
-        }
-    }
-    // Only a walk over a bucket that did not change proves that nobody is there.
-    return bucket.sequence.unchanged(bucket_read) ? Walk::absent : Walk::torn;
-}
-
-FindResult from_walk(Walk walk) noexcept {
-    switch (walk) {
-        case Walk::found:
-            return FindResult::found;
-        case Walk::absent:
-            return FindResult::absent;
-        case Walk::too_small:
-            return FindResult::too_small;
-        case Walk::torn:
-            break;
-    }
-    return FindResult::busy;
-}
-
 }  // namespace
-
-ShardView view_shard(const TableHeader& header, std::uint32_t number) noexcept {
-    auto* const start = reinterpret_cast<std::byte*>(const_cast<TableHeader*>(&header)) +
-                        sizeof(TableHeader) + number * header.shard_bytes;
-    auto* const sets = start + sizeof(Shard);
-    auto* const buckets = sets + header.tombstone_sets * sizeof(TombstoneSet);
-    auto* const cells = buckets + header.buckets * sizeof(Bucket);
-    return {&header,
-            number,
-            reinterpret_cast<Shard*>(start),
-            reinterpret_cast<TombstoneSet*>(sets),
-            reinterpret_cast<Bucket*>(buckets),
-            reinterpret_cast<Cell*>(cells)};
-}
 
 std::size_t Table::minimum_bytes() noexcept {
     return sizeof(TableHeader) + sizeof(Shard) + sizeof(TombstoneSet) +
@@ -206,7 +72,7 @@ std::optional<Table> Table::format(
     std::span<std::byte> memory, std::span<const std::uint8_t, kHashKeyBytes> hash_key,
     std::span<const std::uint8_t, kMasterKeyBytes> master_key) noexcept {
     const Geometry geometry = geometry_for(memory.size());
-    if (geometry.cells < kFewestCells) {
+    if (geometry.cells < kFewestCells || !is_aligned(memory)) {
         return std::nullopt;
     }
     auto* const header = new (memory.data()) TableHeader{};
@@ -235,7 +101,7 @@ std::optional<Table> Table::format(
 std::optional<Table> Table::attach(std::span<std::byte> memory) noexcept {
     const Geometry geometry = geometry_for(memory.size());
     auto* const header = reinterpret_cast<TableHeader*>(memory.data());
-    if (geometry.cells < kFewestCells || header->magic != kTableMagic ||
+    if (geometry.cells < kFewestCells || !is_aligned(memory) || header->magic != kTableMagic ||
         header->version != kLayoutVersion || header->total_bytes != memory.size() ||
         header->shard_count != geometry.shards || header->shard_bytes != geometry.shard_bytes ||
         header->cells != geometry.cells || header->buckets != geometry.cells ||
@@ -247,52 +113,6 @@ std::optional<Table> Table::attach(std::span<std::byte> memory) noexcept {
 
 std::span<const std::uint8_t, Table::kMasterKeyBytes> Table::master_key() const noexcept {
     return std::span<const std::uint8_t, kMasterKeyBytes>(header_->master_key);
-}
-
-FindResult Table::find(const Handle& handle, SessionView& view, ByteSpan record) const noexcept {
-    const std::uint64_t hash = hash_of(*header_, words_of(handle));
-    const ShardView shard = view_shard(*header_, shard_number(*header_, hash));
-    const Bucket& bucket = bucket_of(shard, hash);
-    Walk result = Walk::torn;
-    for (int i = 0; i < kTries && result == Walk::torn; ++i) {
-        result = walk(shard, bucket, handle, view, record);
-    }
-    return from_walk(result);
-}
-
-FindResult Table::find_locked(LockedShard& shard, const Handle& handle, SessionView& view,
-                              ByteSpan record) const noexcept {
-    const std::uint64_t hash = hash_of(*header_, words_of(handle));
-    return from_walk(walk(shard.shard(), bucket_of(shard.shard(), hash), handle, view, record));
-}
-
-bool Table::touch(SlotRef slot, TimeMs now) const noexcept {
-    if (slot.shard >= header_->shard_count || now < 0) {
-        return false;
-    }
-    const ShardView shard = view_shard(*header_, slot.shard);
-    if (!shard.in_range(slot.index)) {
-        return false;
-    }
-    Cell& cell = shard.cell(slot.index);
-    std::uint64_t activity = cell.activity.load();
-    for (;;) {
-        if (activity >> kTimeBits != slot.generation ||
-            now < static_cast<TimeMs>(activity & kTimeMask) + kSecond) {
-            return false;
-        }
-        const std::uint64_t next = std::uint64_t{slot.generation} << kTimeBits |
-                                   (static_cast<std::uint64_t>(now) & kTimeMask);
-        if (cell.activity.swap_if(activity, next)) {
-            return true;
-        }
-    }
-}
-
-std::optional<Departure> Table::find_tombstone(const Handle& handle, TimeMs now) const noexcept {
-    const HandleWords words = words_of(handle);
-    const std::uint64_t hash = hash_of(*header_, words);
-    return read_tombstone(view_shard(*header_, shard_number(*header_, hash)), words, hash, now);
 }
 
 LockedShard Table::lock(const Handle& handle) const noexcept {

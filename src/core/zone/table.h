@@ -82,9 +82,10 @@ class Table {
     // Smallest span `format` accepts (one shard, a handful of sessions).
     static std::size_t minimum_bytes() noexcept;
 
-    // Lays out an empty table over `memory` (8-byte aligned at least; page aligned in a zone).
+    // Lays out an empty table over `memory` (64-byte aligned at least; page aligned in a zone).
     // `hash_key` randomises bucket placement, `master_key` is the key used when the realm has no
-    // key file. nullopt when the span is too small. The mutexes are initialised here.
+    // key file. nullopt when the span is too small or not aligned. The mutexes are initialised
+    // here.
     static std::optional<Table> format(
         std::span<std::byte> memory, std::span<const std::uint8_t, kHashKeyBytes> hash_key,
         std::span<const std::uint8_t, kMasterKeyBytes> master_key) noexcept;

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <array>
 
-#include "core/zone/layout.h"
+#include "core/zone/cells.h"
 #include "core/zone/shard_lock.h"
 #include "core/zone/table.h"
 #include "core/zone/tombstones.h"
@@ -13,8 +13,9 @@ namespace {
 // A live writer is done in microseconds; one that was killed never is. All waiting together.
 constexpr int kMostPauses = 50;
 
-// Nothing of the copy is reclaimed for its age while it is made.
-constexpr TimeMs kForEver = 1000LL * 365 * 24 * kHour;
+// For the copy no time has passed: nothing in it is reclaimed for its age while it is made.
+constexpr TimeMs kNoTime = 0;
+constexpr SweepLimits kNoLimits{.idle = 0, .absolute = 1};
 
 // The handle in this cell of the old table, if a session seems to be there.
 std::optional<Handle> handle_in(const Cell& cell) noexcept {
@@ -38,7 +39,10 @@ FindResult find_patiently(const Table& old, const Handle& handle, SessionView& v
     return result;
 }
 
-void copy_tombstones(const ShardView& from, const TableHeader& to, TimeMs now) noexcept {
+// Returns how many sessions ended after they had been copied: ended stays ended, so their copies
+// go.
+std::uint64_t copy_tombstones(const ShardView& from, const Table& to, TimeMs now) noexcept {
+    std::uint64_t ended = 0;
     for (std::uint32_t i = 0; i < from.header->tombstone_sets; ++i) {
         for (const Tombstone& entry : from.sets[i].entries) {
             const HandleWords words{entry.handle[0].load(), entry.handle[1].load()};
@@ -47,55 +51,72 @@ void copy_tombstones(const ShardView& from, const TableHeader& to, TimeMs now) n
             if (!why) {
                 continue;
             }
-            const std::uint64_t new_hash = hash_of(to, words);
+            Handle handle;
+            store_le<std::uint64_t>(handle.data(), words.low);
+            store_le<std::uint64_t>(handle.data() + 8, words.high);
             const auto until = static_cast<TimeMs>(entry.until_and_why.load() >> 8);
-            write_tombstone(view_shard(to, shard_number(to, new_hash)), words, new_hash, *why,
-                            until);
+            LockedShard shard = to.lock(handle);
+            ended += to.remove(shard, handle, *why, until) ? 1 : 0;
         }
     }
+    return ended;
 }
 
-// One pass over the old cells. A session is looked up by the handle found in a cell, not read in
-// place: whatever the cell held, it is copied once and whole.
+// Passes over the old cells. A session is looked up by the handle found in a cell, so that it is
+// copied once and whole wherever it moves meanwhile.
 struct Copy {
     const Table& old;
     const Table& fresh;
-    TimeMs now;
     Table::Pause pause;
     int pauses = 0;
     std::uint64_t copied = 0;
     std::uint64_t needed_cells = 0;
     bool all = true;
 
-    void take(const Handle& handle) noexcept {
+    // Where a killed writer has left the chain closed, the cell itself still tells.
+    bool read(const ShardView& from, const Cell& cell, SessionView& view,
+              ByteSpan record) noexcept {
+        const auto handle = handle_in(cell);
+        if (!handle) {
+            return false;
+        }
+        const FindResult result = find_patiently(old, *handle, view, record, pauses, pause);
+        return result == FindResult::found ||
+               (result == FindResult::busy && read_cell_in_place(from, cell, view, record));
+    }
+
+    void take(const ShardView& from, const Cell& cell) noexcept {
         std::array<std::uint8_t, Table::kMaxRecordBytes> record;
         SessionView view;
-        if (find_patiently(old, handle, view, record, pauses, pause) != FindResult::found) {
+        if (!read(from, cell, view, record)) {
             return;
         }
-        LockedShard shard = fresh.lock(handle);
-        const ByteView bytes = ByteView(record).first(view.record_size);
-        const InsertResult result = fresh.insert(shard, view.token, bytes, view.last_seen,
-                                                 {.idle = 0, .absolute = kForEver}, now);
+        LockedShard shard = fresh.lock(view.token.handle);
+        if (!put(shard, view, ByteView(record).first(view.record_size))) {
+            return;
+        }
+        if (view.superseded_until != 0) {  // perhaps since the first pass
+            fresh.supersede(shard, view.token.handle, view.successor, view.superseded_until);
+        }
+    }
+
+    // False when there is no room. From then on the rest is only counted.
+    bool put(LockedShard& shard, const SessionView& view, ByteView record) noexcept {
+        const InsertResult result =
+            all ? fresh.insert(shard, view.token, record, view.last_seen, kNoLimits, kNoTime)
+                : InsertResult::full;
         if (result == InsertResult::exists) {
-            return;
+            return true;
         }
-        needed_cells += cells_for(view.record_size);
-        if (result != InsertResult::inserted) {
-            all = false;
-            return;
-        }
-        ++copied;
-        if (view.superseded_until != 0) {
-            fresh.supersede(shard, handle, view.successor, view.superseded_until);
-        }
+        needed_cells += cells_for(record.size());
+        all = result == InsertResult::inserted;
+        copied += all ? 1 : 0;
+        return all;
     }
 
     void pass(const ShardView& from) noexcept {
         for (std::uint32_t i = 1; i <= from.header->cells; ++i) {
-            if (const auto handle = handle_in(from.cell(i))) {
-                take(*handle);
-            }
+            take(from, from.cell(i));
         }
     }
 };
@@ -104,17 +125,19 @@ struct Copy {
 
 bool Table::copy_from(const Table& old, TimeMs now, Pause pause, std::uint64_t& copied,
                       std::uint64_t& needed_cells) const noexcept {
-    Copy copy{.old = old, .fresh = *this, .now = now, .pause = pause};
+    Copy copy{.old = old, .fresh = *this, .pause = pause};
     for (std::uint32_t i = 0; i < old.header_->shard_count; ++i) {
-        const ShardView from = view_shard(*old.header_, i);
-        copy.pass(from);
-        copy_tombstones(from, *header_, now);
+        copy.pass(view_shard(*old.header_, i));
     }
     // A replacement moves a session to another cell, perhaps to one the first pass had behind it.
     for (std::uint32_t i = 0; copy.all && i < old.header_->shard_count; ++i) {
         copy.pass(view_shard(*old.header_, i));
     }
-    copied = copy.copied;
+    std::uint64_t ended = 0;
+    for (std::uint32_t i = 0; i < old.header_->shard_count; ++i) {
+        ended += copy_tombstones(view_shard(*old.header_, i), *this, now);
+    }
+    copied = copy.copied - ended;
     needed_cells = copy.needed_cells;
     return copy.all;
 }

@@ -2,7 +2,7 @@
 // counts are derived from them, so a repair that is itself killed can simply be started again.
 #include <algorithm>
 
-#include "core/zone/layout.h"
+#include "core/zone/cells.h"
 #include "core/zone/shard_lock.h"
 #include "core/zone/tombstones.h"
 
@@ -11,6 +11,14 @@ namespace {
 
 std::uint32_t raw(CellState state) noexcept {
     return static_cast<std::uint32_t>(state);
+}
+
+// While the chains are built their heads carry this bit: out of range for a reader, who comes back
+// later. Otherwise it could be given the older edition of a session after it has seen the newer.
+constexpr std::uint32_t kHidden = 1u << 31;
+
+std::uint32_t head_of(const Bucket& bucket) noexcept {
+    return bucket.head.load() & ~kHidden;
 }
 
 // From here to open_buckets no reader trusts a miss, so none is told *absent* wrongly.
@@ -23,16 +31,19 @@ void close_buckets(const ShardView& shard) noexcept {
 
 void open_buckets(const ShardView& shard) noexcept {
     for (std::uint32_t i = 0; i < shard.header->buckets; ++i) {
-        shard.buckets[i].sequence.end_write();
+        Bucket& bucket = shard.buckets[i];
+        bucket.head.store_release(head_of(bucket));
+        bucket.sequence.end_write();
     }
 }
 
-// Cells caught half written hold no session; claims of an earlier repair are forgotten.
+// Cells caught half written hold no session and need wiping: `ended`. A cell that is `free` with an
+// even sequence is clean. Claims of an earlier repair are forgotten.
 void settle_cells(const ShardView& shard) noexcept {
     for (std::uint32_t i = 1; i <= shard.header->cells; ++i) {
         Cell& cell = shard.cell(i);
         if (cell.sequence.is_odd()) {
-            cell.state.store(raw(CellState::free));
+            cell.state.store(raw(CellState::ended));
             cell.sequence.end_write();
         }
         if (state_of(cell) == CellState::overflow) {
@@ -44,7 +55,7 @@ void settle_cells(const ShardView& shard) noexcept {
 // Writes the head's index into each cell of its chain. False when the chain is broken or shared.
 bool claim_chain(const ShardView& shard, const Cell& head) noexcept {
     const std::size_t size = head.record_size.load();
-    if (size == 0 || size > Table::kMaxRecordBytes) {
+    if (size > Table::kMaxRecordBytes) {
         return false;
     }
     std::uint32_t index = head.overflow.load();
@@ -63,8 +74,7 @@ bool claim_chain(const ShardView& shard, const Cell& head) noexcept {
 }
 
 Cell* find_in_bucket(const ShardView& shard, const Bucket& bucket, HandleWords words) noexcept {
-    for (std::uint32_t index = bucket.head.load(); index != 0;
-         index = shard.cell(index).next.load()) {
+    for (std::uint32_t index = head_of(bucket); index != 0; index = shard.cell(index).next.load()) {
         if (has_handle(shard.cell(index), words) && is_head(state_of(shard.cell(index)))) {
             return &shard.cell(index);
         }
@@ -89,8 +99,8 @@ void link_head(const ShardView& shard, Cell& head) noexcept {
     if (other != nullptr) {
         other->state.store(raw(CellState::ended));
     }
-    head.next.store(bucket.head.load());
-    bucket.head.store(shard.index_of(head));
+    head.next.store(head_of(bucket));
+    bucket.head.store(shard.index_of(head) | kHidden);
 }
 
 void link_heads(const ShardView& shard) noexcept {
@@ -111,12 +121,15 @@ void link_heads(const ShardView& shard) noexcept {
 void unlink_ended(const ShardView& shard) noexcept {
     for (std::uint32_t i = 0; i < shard.header->buckets; ++i) {
         SharedWord<std::uint32_t>* place = &shard.buckets[i].head;
-        while (place->load() != 0) {
-            Cell& cell = shard.cell(place->load());
+        std::uint32_t hidden = kHidden;
+        for (std::uint32_t index = place->load() & ~kHidden; index != 0;
+             index = place->load() & ~kHidden) {
+            Cell& cell = shard.cell(index);
             if (is_head(state_of(cell))) {
                 place = &cell.next;
+                hidden = 0;
             } else {
-                place->store(cell.next.load());
+                place->store(cell.next.load() | hidden);
             }
         }
     }
@@ -135,19 +148,22 @@ void scrub(Cell& cell) noexcept {
     cell.sequence.begin_write();
     const std::uint64_t generation = ((cell.activity.load() >> kTimeBits) + 1) & kGenerationMask;
     cell.activity.store(generation << kTimeBits);
-    for (auto* const words : {cell.handle, cell.successor}) {
-        words[0].store(0);
-        words[1].store(0);
-    }
-    for (auto& word : cell.credential) {
-        word.store(0);
-    }
-    for (auto& word : cell.record) {
-        word.store(0);
-    }
+    wipe(cell);
     cell.overflow.store(0);
     cell.state.store(raw(CellState::free));
     cell.sequence.end_write();
+}
+
+// Heads before any overflow cell: their sequence tells a reader in the middle of its copy, before
+// the cells it goes on to are wiped.
+void scrub_heads(const ShardView& shard) noexcept {
+    for (std::uint32_t i = 1; i <= shard.header->cells; ++i) {
+        Cell& cell = shard.cell(i);
+        const CellState state = state_of(cell);
+        if (!is_head(state) && state != CellState::free && state != CellState::overflow) {
+            scrub(cell);
+        }
+    }
 }
 
 void rebuild_free_list(const ShardView& shard) noexcept {
@@ -161,7 +177,9 @@ void rebuild_free_list(const ShardView& shard) noexcept {
             live += is_head(state_of(cell)) ? 1 : 0;
             continue;
         }
-        scrub(cell);
+        if (state_of(cell) != CellState::free) {
+            scrub(cell);
+        }
         cell.next.store(shard.shard->free_head.load());
         shard.shard->free_head.store(i);
     }
@@ -176,6 +194,7 @@ void repair_shard(const ShardView& shard) noexcept {
     settle_cells(shard);
     link_heads(shard);
     unlink_ended(shard);
+    scrub_heads(shard);
     rebuild_free_list(shard);
     repair_tombstones(shard);
     open_buckets(shard);

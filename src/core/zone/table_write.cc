@@ -1,9 +1,9 @@
-// The writing half of the table. Every function runs with its shard locked; the order of the stores
-// is what makes it safe to be killed after any of them: see each function.
+// The writing half of the table. Every function runs with its shard locked; the order of the steps
+// is what makes it safe to be killed after any store: see each function and cells.cc.
 #include <algorithm>
 
 #include "core/lifetime.h"
-#include "core/zone/layout.h"
+#include "core/zone/cells.h"
 #include "core/zone/shard_lock.h"
 #include "core/zone/table.h"
 #include "core/zone/tombstones.h"
@@ -16,168 +16,6 @@ constexpr TimeMs kTombstoneSlack = 5 * kMinute;
 // A superseded session names its successor to responses that were under way when it was replaced: a
 // late logout or demotion must still find it. Kept this long while there is room.
 constexpr TimeMs kSupersededKept = kHour;
-
-void store_words(SharedWord<std::uint64_t>* to, ByteView from) noexcept {
-    for (; from.size() >= 8; from = from.subspan(8), ++to) {
-        to->store(load_le<std::uint64_t>(from.data()));
-    }
-    if (!from.empty()) {
-        std::uint64_t last = 0;
-        std::memcpy(&last, from.data(), from.size());
-        to->store(last);
-    }
-}
-
-void store_credential(Cell& cell, const Token& token) noexcept {
-    std::uint8_t bytes[32];
-    std::memcpy(bytes, token.secret.data(), 16);
-    std::memcpy(bytes + 16, token.tag.data(), 15);
-    bytes[31] = token.key_id;
-    store_words(cell.handle, token.handle);
-    store_words(cell.credential, bytes);
-}
-
-Cell& pop_free(const ShardView& shard) noexcept {
-    Cell& cell = shard.cell(shard.shard->free_head.load());
-    shard.shard->free_head.store(cell.next.load());
-    shard.shard->used.store(shard.shard->used.load() + 1);
-    return cell;
-}
-
-void push_free(const ShardView& shard, Cell& cell) noexcept {
-    cell.next.store(shard.shard->free_head.load());
-    shard.shard->free_head.store(shard.index_of(cell));
-    shard.shard->used.store(shard.shard->used.load() - 1);
-}
-
-std::size_t free_cells(const ShardView& shard) noexcept {
-    return shard.header->cells - shard.shard->used.load();
-}
-
-// Fills one cell of the chain per call, last part first, so that each knows its successor.
-std::uint32_t store_overflow(const ShardView& shard, std::uint32_t head, ByteView record) noexcept {
-    std::uint32_t next = 0;
-    for (std::size_t part = cells_for(record.size()); part > 1; --part) {
-        Cell& cell = pop_free(shard);
-        const ByteView bytes = record.subspan((part - 1) * kInlineBytes);
-        cell.sequence.begin_write();
-        store_words(cell.record, bytes.first(std::min(bytes.size(), kInlineBytes)));
-        cell.overflow.store(next);
-        cell.next.store(head);
-        cell.state.store(static_cast<std::uint32_t>(CellState::overflow));
-        cell.sequence.end_write();
-        next = shard.index_of(cell);
-    }
-    return next;
-}
-
-struct NewCell {
-    const Token& token;
-    ByteView record;
-    TimeMs last_seen;
-    std::uint32_t edition;
-};
-
-// A whole session, not yet reachable. Killed here: odd sequence or unlinked; the repair drops or
-// links it.
-Cell& fill_cell(const ShardView& shard, const NewCell& content) noexcept {
-    Cell& cell = pop_free(shard);
-    cell.sequence.begin_write();
-    const std::uint32_t overflow = store_overflow(shard, shard.index_of(cell), content.record);
-    store_credential(cell, content.token);
-    const auto generation = static_cast<std::uint32_t>(cell.activity.load() >> kTimeBits);
-    const std::uint64_t next_generation = (generation + 1) & kGenerationMask;
-    cell.activity.store(
-        next_generation << kTimeBits |
-        (static_cast<std::uint64_t>(std::max<TimeMs>(content.last_seen, 0)) & kTimeMask));
-    store_words(cell.record, content.record.first(std::min(content.record.size(), kInlineBytes)));
-    cell.record_size.store(static_cast<std::uint32_t>(content.record.size()));
-    cell.overflow.store(overflow);
-    cell.edition.store(content.edition);
-    cell.superseded_until.store(0);
-    cell.state.store(static_cast<std::uint32_t>(CellState::live));
-    cell.sequence.end_write();
-    return cell;
-}
-
-void link(const ShardView& shard, Bucket& bucket, Cell& cell) noexcept {
-    bucket.sequence.begin_write();
-    cell.next.store(bucket.head.load());
-    bucket.head.store_release(shard.index_of(cell));
-    bucket.sequence.end_write();
-    shard.shard->live.store(shard.shard->live.load() + 1);
-}
-
-void unlink(const ShardView& shard, Bucket& bucket, Cell& cell) noexcept {
-    const std::uint32_t index = shard.index_of(cell);
-    SharedWord<std::uint32_t>* place = &bucket.head;
-    for (std::uint32_t steps = 0; place->load() != index && steps <= shard.header->cells; ++steps) {
-        if (!shard.in_range(place->load())) {
-            return;
-        }
-        place = &shard.cell(place->load()).next;
-    }
-    bucket.sequence.begin_write();
-    place->store_release(cell.next.load());
-    bucket.sequence.end_write();
-    shard.shard->live.store(shard.shard->live.load() - 1);
-}
-
-void wipe(Cell& cell) noexcept {
-    for (auto* const words : {cell.handle, cell.successor}) {
-        words[0].store(0);
-        words[1].store(0);
-    }
-    for (auto& word : cell.credential) {
-        word.store(0);
-    }
-    for (auto& word : cell.record) {
-        word.store(0);
-    }
-}
-
-// Gives the cells of an unlinked session back. The generation moves on first, so that a late touch
-// through an old SlotRef finds a stranger.
-void release(const ShardView& shard, Cell& head) noexcept {
-    std::uint32_t next = head.overflow.load();
-    head.sequence.begin_write();
-    const std::uint64_t generation = ((head.activity.load() >> kTimeBits) + 1) & kGenerationMask;
-    head.activity.store(generation << kTimeBits);
-    wipe(head);
-    head.overflow.store(0);
-    head.state.store(static_cast<std::uint32_t>(CellState::free));
-    head.sequence.end_write();
-    push_free(shard, head);
-    for (std::size_t left = shard.header->cells; shard.in_range(next) && left > 0; --left) {
-        Cell& cell = shard.cell(next);
-        next = cell.overflow.load();
-        cell.sequence.begin_write();
-        wipe(cell);
-        cell.overflow.store(0);
-        cell.state.store(static_cast<std::uint32_t>(CellState::free));
-        cell.sequence.end_write();
-        push_free(shard, cell);
-    }
-}
-
-// `ended` is one store: readers see it at once, and a repair completes what follows.
-void end_cell(const ShardView& shard, Bucket& bucket, Cell& cell) noexcept {
-    cell.state.store_release(static_cast<std::uint32_t>(CellState::ended));
-    unlink(shard, bucket, cell);
-    release(shard, cell);
-}
-
-Cell* find_head(const ShardView& shard, const Bucket& bucket, HandleWords words) noexcept {
-    std::uint32_t index = bucket.head.load();
-    for (std::uint32_t steps = 0; shard.in_range(index) && steps <= shard.header->cells; ++steps) {
-        Cell& cell = shard.cell(index);
-        if (has_handle(cell, words) && is_head(state_of(cell))) {
-            return &cell;
-        }
-        index = cell.next.load();
-    }
-    return nullptr;
-}
 
 std::optional<Departure> outlived(const Cell& cell, const SweepLimits& limits, TimeMs now,
                                   TimeMs superseded_kept) noexcept {
@@ -239,10 +77,10 @@ InsertResult make_room(const ShardView& shard, std::size_t record_size, const Sw
     if (record_size > Table::kMaxRecordBytes || need > shard.header->cells) {
         return InsertResult::too_large;
     }
-    if (free_cells(shard) < need) {
+    if (!has_free(shard, need)) {
         sweep(shard, limits, now, shard.header->cells, 0);
     }
-    return free_cells(shard) < need ? InsertResult::full : InsertResult::inserted;
+    return !has_free(shard, need) ? InsertResult::full : InsertResult::inserted;
 }
 
 }  // namespace
@@ -289,10 +127,9 @@ std::optional<InsertResult> Table::replace(LockedShard& locked, const Handle& ha
     old->state.store_release(static_cast<std::uint32_t>(CellState::ended));
     unlink(shard, bucket, *old);
     // A touch may have hit the old cell after it was read.
-    const auto touched = static_cast<TimeMs>(old->activity.load() & kTimeMask);
-    release(shard, *old);
-    find_locked(locked, handle, view, {});
-    touch(view.slot, touched);
+    const auto generation = static_cast<std::uint32_t>(cell.activity.load() >> kTimeBits);
+    touch({.shard = shard.number, .index = shard.index_of(cell), .generation = generation},
+          release(shard, *old));
     return InsertResult::inserted;
 }
 
@@ -306,7 +143,8 @@ bool Table::supersede(LockedShard& locked, const Handle& handle, const Handle& s
     }
     // The successor counts only once the state says so: one store decides.
     store_words(cell->successor, successor);
-    cell->superseded_until.store(static_cast<std::uint64_t>(until));
+    cell->superseded_until.store(  // 0 would read as live
+        static_cast<std::uint64_t>(std::max<TimeMs>(until, 1)));
     cell->state.store_release(static_cast<std::uint32_t>(CellState::superseded));
     return true;
 }
