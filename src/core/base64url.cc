@@ -2,6 +2,8 @@
 
 #include <array>
 
+#include "core/base64url_avx2.h"
+
 namespace sg {
 namespace {
 
@@ -86,6 +88,11 @@ bool base64url_decode(std::string_view in, ByteSpan out) noexcept {
     if (in.size() != base64url_chars(out.size())) {
         return false;
     }
+#ifdef SG_HAS_AVX2
+    if (in.size() % 32 == 0 && __builtin_cpu_supports("avx2")) {
+        return avx2::decode_blocks(in.data(), in.size() / 32, out.data());
+    }
+#endif
     if (in.size() % 4 == 0) {
         return decode_groups(reinterpret_cast<const unsigned char*>(in.data()), in.size() / 4,
                              out.data());

@@ -222,14 +222,16 @@ void judge_text(const Realm& realm, std::string_view text, TimeMs now, ByteSpan 
 
 }  // namespace
 
+[[gnu::noinline]] static FindResult look_up_locked(const Table& table, const Handle& handle,
+                                                   SessionView& view, ByteSpan record) noexcept {
+    LockedShard shard = table.lock(handle);
+    return table.find_locked(shard, handle, view, record);
+}
+
 FindResult look_up(const Table& table, const Handle& handle, SessionView& view,
                    ByteSpan record) noexcept {
     const FindResult result = table.find(handle, view, record);
-    if (result != FindResult::busy) {
-        return result;
-    }
-    LockedShard shard = table.lock(handle);
-    return table.find_locked(shard, handle, view, record);
+    return result == FindResult::busy ? look_up_locked(table, handle, view, record) : result;
 }
 
 void begin(const Realm& realm, const Candidates& candidates, TimeMs now, ByteSpan buffer,

@@ -30,18 +30,15 @@ Pass* newest_pass_of(const ngx_http_request_t* r, const RequestCtx& ctx) noexcep
 
 }  // namespace
 
-RequestCtx* find_request_ctx(ngx_http_request_t* r) noexcept {
-    void** const place = &r->main->ctx[ngx_http_session_guard_module.ctx_index];
-    if (*place == nullptr) {
-        for (const ngx_pool_cleanup_t* each = r->pool->cleanup; each != nullptr;
-             each = each->next) {
-            if (each->handler == request_ctx_marker) {
-                *place = each->data;
-                break;
-            }
+RequestCtx* recover_request_ctx(ngx_http_request_t* r) noexcept {
+    for (const ngx_pool_cleanup_t* each = r->pool->cleanup; each != nullptr; each = each->next) {
+        if (each->handler == request_ctx_marker) {
+            auto* const ctx = static_cast<RequestCtx*>(each->data);
+            ngx_http_set_ctx(r->main, ctx, ngx_http_session_guard_module);
+            return ctx;
         }
     }
-    return static_cast<RequestCtx*>(*place);
+    return nullptr;
 }
 
 RequestCtx* create_request_ctx(ngx_http_request_t* r) noexcept {

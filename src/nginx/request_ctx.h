@@ -65,13 +65,19 @@ struct RequestMemory {
     std::uint8_t first_record[kTypicalRecordBytes];
 };
 
-// Whether the context can be had without looking for it.
-inline bool has_request_ctx(const ngx_http_request_t* r) noexcept {
-    return r->main->ctx[ngx_http_session_guard_module.ctx_index] != nullptr;
+// The context where nginx keeps it until an internal redirect; nullptr there is no answer yet.
+inline RequestCtx* request_ctx_in_place(const ngx_http_request_t* r) noexcept {
+    return static_cast<RequestCtx*>(r->main->ctx[ngx_http_session_guard_module.ctx_index]);
 }
 
+// Found again through the pool's cleanup list and put back in its place; nullptr: there is none.
+RequestCtx* recover_request_ctx(ngx_http_request_t* r) noexcept;
+
 // The context, or nullptr before the take-out.
-RequestCtx* find_request_ctx(ngx_http_request_t* r) noexcept;
+inline RequestCtx* find_request_ctx(ngx_http_request_t* r) noexcept {
+    RequestCtx* const ctx = request_ctx_in_place(r);
+    return ctx != nullptr ? ctx : recover_request_ctx(r);
+}
 
 // A new one, registered for find_request_ctx. nullptr: out of memory.
 RequestCtx* create_request_ctx(ngx_http_request_t* r) noexcept;

@@ -128,7 +128,15 @@ RequestCtx* take_out(ngx_http_request_t* r) noexcept {
 }
 
 ngx_int_t take_out_handler(ngx_http_request_t* r) noexcept {
-    if (has_request_ctx(r) || !main_conf(r)->in_use || take_out(r) != nullptr) {
+    if (request_ctx_in_place(r) != nullptr || !main_conf(r)->in_use || take_out(r) != nullptr) {
+        return NGX_DECLINED;
+    }
+    return NGX_HTTP_INTERNAL_SERVER_ERROR;
+}
+
+ngx_int_t post_read_handler(ngx_http_request_t* r) noexcept {
+    const MainConf& conf = *main_conf(r);
+    if (!conf.in_use || request_ctx_in_place(r) != nullptr || first_take_out(r, conf) != nullptr) {
         return NGX_DECLINED;
     }
     return NGX_HTTP_INTERNAL_SERVER_ERROR;

@@ -13,7 +13,10 @@ namespace sg::ngx {
 // any phase (497, 495, 494 ...) can still reach an upstream or a log through error_page.
 RequestCtx* take_out(ngx_http_request_t* r) noexcept;
 
-// Phase handler for POST_READ, SERVER_REWRITE and REWRITE.
+// POST_READ: internal redirects start behind it, so no context can have been lost there.
+ngx_int_t post_read_handler(ngx_http_request_t* r) noexcept;
+
+// SERVER_REWRITE, REWRITE and LOG.
 ngx_int_t take_out_handler(ngx_http_request_t* r) noexcept;
 
 }  // namespace sg::ngx

@@ -38,7 +38,8 @@ void copy_words(std::uint8_t* to, const SharedWord<std::uint64_t>* from,
     }
 }
 
-void read_token(const Cell& cell, const Handle& handle, Token& token) noexcept {
+[[gnu::always_inline]] inline void read_token(const Cell& cell, const Handle& handle,
+                                              Token& token) noexcept {
     std::uint8_t bytes[32];
     copy_whole<4>(bytes, cell.credential);
     token.handle = handle;
@@ -47,15 +48,8 @@ void read_token(const Cell& cell, const Handle& handle, Token& token) noexcept {
     token.key_id = bytes[31];
 }
 
-// Copies the record along its chain; `room` bytes may be written at `out`. False when a link makes
-// no sense: the copy is torn.
-bool read_record(const ShardView& shard, const Cell& head, ByteSpan out,
-                 std::size_t room) noexcept {
-    if (out.size() <= kInlineBytes && room >= kInlineBytes) {
-        copy_whole<kInlineBytes / 8>(out.data(),
-                                     head.record);  // straight on, past the record's end
-        return true;
-    }
+// Copies the record along its chain. False when a link makes no sense: the copy is torn.
+[[gnu::noinline]] bool read_chain(const ShardView& shard, const Cell& head, ByteSpan out) noexcept {
     const Cell* cell = &head;
     for (;;) {
         const std::size_t part = std::min(out.size(), kInlineBytes);
@@ -72,12 +66,24 @@ bool read_record(const ShardView& shard, const Cell& head, ByteSpan out,
     }
 }
 
+// The first `size` bytes of `room` receive the record. Most records lie in their head, and are
+// copied straight on past their end where there is room.
+[[gnu::always_inline]] inline bool read_record(const ShardView& shard, const Cell& head,
+                                               std::size_t size, ByteSpan room) noexcept {
+    if (size <= kInlineBytes && room.size() >= kInlineBytes) {
+        copy_whole<kInlineBytes / 8>(room.data(), head.record);
+        return true;
+    }
+    return read_chain(shard, head, room.first(size));
+}
+
 enum class Walk : std::uint8_t { found, absent, too_small, torn };
 
 // Reads one cell known to carry the handle; the caller checks the sequence afterwards. `state` was
 // loaded once: asked again, a superseded session that ends meanwhile would pass as a live one.
-Walk read_head(const ShardView& shard, const Cell& cell, const Handle& handle, CellState state,
-               SessionView& view, ByteSpan record) noexcept {
+[[gnu::always_inline]] inline Walk read_head(const ShardView& shard, const Cell& cell,
+                                             const Handle& handle, CellState state,
+                                             SessionView& view, ByteSpan record) noexcept {
     const std::uint64_t activity = cell.activity.load();
     read_token(cell, handle, view.token);
     view.slot = {.shard = shard.number,
@@ -93,13 +99,13 @@ Walk read_head(const ShardView& shard, const Cell& cell, const Handle& handle, C
     if (view.record_size > record.size()) {
         return Walk::too_small;
     }
-    return read_record(shard, cell, record.first(view.record_size), record.size()) ? Walk::found
-                                                                                   : Walk::torn;
+    return read_record(shard, cell, view.record_size, record) ? Walk::found : Walk::torn;
 }
 
 // One cell of a walk: absent when it holds another session or none.
-Walk read_cell(const ShardView& shard, const Cell& cell, const Handle& handle, HandleWords words,
-               SessionView& view, ByteSpan record) noexcept {
+[[gnu::always_inline]] inline Walk read_cell(const ShardView& shard, const Cell& cell,
+                                             const Handle& handle, HandleWords words,
+                                             SessionView& view, ByteSpan record) noexcept {
     if (!has_handle(cell, words)) {
         return Walk::absent;
     }
@@ -107,9 +113,18 @@ Walk read_cell(const ShardView& shard, const Cell& cell, const Handle& handle, H
     return is_head(state) ? read_head(shard, cell, handle, state, view, record) : Walk::absent;
 }
 
+// In a large zone every line of a cell comes from memory: all at once, not one after the other.
+[[gnu::always_inline]] inline void fetch_ahead(const Cell& cell) noexcept {
+    const auto* const bytes = reinterpret_cast<const char*>(&cell);
+    for (std::size_t at = 64; at < kCellBytes; at += 64) {
+        __builtin_prefetch(bytes + at);
+    }
+}
+
 // A walk of more than `longest` cells has left its chain.
-Walk walk(const ShardView& shard, const Bucket& bucket, const Handle& handle, std::uint32_t longest,
-          SessionView& view, ByteSpan record) noexcept {
+[[gnu::always_inline]] inline Walk walk(const ShardView& shard, const Bucket& bucket,
+                                        const Handle& handle, std::uint32_t longest,
+                                        SessionView& view, ByteSpan record) noexcept {
     const HandleWords words = words_of(handle);
     const std::uint32_t bucket_read = bucket.sequence.begin_read();
     std::uint32_t index = bucket.head.load_acquire();
@@ -118,6 +133,7 @@ Walk walk(const ShardView& shard, const Bucket& bucket, const Handle& handle, st
             return Walk::torn;
         }
         const Cell& cell = shard.cell(index);
+        fetch_ahead(cell);
         const std::uint32_t cell_read = cell.sequence.begin_read();
         const Walk result = read_cell(shard, cell, handle, words, view, record);
         index = cell.next.load();
