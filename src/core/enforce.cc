@@ -21,14 +21,14 @@ Status from_departure(Departure why) noexcept {
     return Status::absent;
 }
 
-Outcome refused(Status status, const Token& token) noexcept {
+[[gnu::noinline, gnu::cold]] Outcome refused(Status status, const Token& token) noexcept {
     Outcome outcome;
     outcome.status = status;
     outcome.token = token;
     return outcome;
 }
 
-Outcome needs_buffer(std::size_t bytes) noexcept {
+[[gnu::noinline, gnu::cold]] Outcome needs_buffer(std::size_t bytes) noexcept {
     Outcome outcome;
     outcome.step = Outcome::Step::needs_buffer;
     outcome.needed_bytes = bytes;
@@ -37,8 +37,8 @@ Outcome needs_buffer(std::size_t bytes) noexcept {
 
 // The handle is not in the zone, or under another secret: only now the tag is worth computing, so
 // that a forged or guessed token never reaches a store.
-Outcome not_in_zone(const Realm& realm, const Token& token, bool handle_known,
-                    TimeMs now) noexcept {
+[[gnu::noinline, gnu::cold]] Outcome not_in_zone(const Realm& realm, const Token& token,
+                                                 bool handle_known, TimeMs now) noexcept {
     switch (realm.keys->check(token)) {
         case TokenCheck::forged:
             return refused(Status::forged, token);
@@ -60,8 +60,9 @@ Outcome not_in_zone(const Realm& realm, const Token& token, bool handle_known,
 }
 
 // Fills `session` from a snapshot. A record this build cannot read is *unknown*, never *absent*.
-Status read_session(const Realm& realm, const SessionView& view, ByteView bytes, TimeMs now,
-                    Session& session) noexcept {
+[[gnu::always_inline]] inline Status read_session(const Realm& realm, const SessionView& view,
+                                                  ByteView bytes, TimeMs now,
+                                                  Session& session) noexcept {
     if (!view_record(bytes, session.record)) {
         return Status::store_unavailable;
     }
@@ -85,8 +86,9 @@ Status read_session(const Realm& realm, const SessionView& view, ByteView bytes,
 
 // The old handle of a regenerated session: good for a few seconds while its newest successor lives,
 // with what both may do. `rest` is the buffer behind the old record.
-Outcome through_successor(const Realm& realm, const Token& token, const Session& old, TimeMs now,
-                          ByteSpan rest) noexcept {
+[[gnu::noinline, gnu::cold]] Outcome through_successor(const Realm& realm, const Token& token,
+                                                       const Session& old, TimeMs now,
+                                                       ByteSpan rest) noexcept {
     SessionView next = old.slot;
     Session newest;
     for (int hops = 0; next.superseded_until != 0; ++hops) {

@@ -260,6 +260,14 @@ bool holds_session(const Realm& realm, const Token& token, TimeMs now) noexcept 
            (view.superseded_until == 0 || now < view.superseded_until);
 }
 
+bool is_replaced(const Realm& realm, const Token& token, TimeMs now) noexcept {
+    SessionView view;
+    if (find_credential(realm, token, view)) {
+        return view.superseded_until != 0;
+    }
+    return realm.table->find_tombstone(token.handle, now) == Departure::regenerated;
+}
+
 bool is_live(const Realm& realm, const Token& token) noexcept {
     SessionView view;
     return find_credential(realm, token, view) && view.superseded_until == 0;

@@ -64,4 +64,8 @@ bool holds_session(const Realm& realm, const Token& token, TimeMs now) noexcept;
 // Whether this credential is good at this moment: asked again just before a Set-Cookie goes out.
 bool is_live(const Realm& realm, const Token& token) noexcept;
 
+// Whether a newer login or token has taken this credential's place: its holder's browser has
+// another cookie by now.
+bool is_replaced(const Realm& realm, const Token& token, TimeMs now) noexcept;
+
 }  // namespace sg

@@ -81,6 +81,7 @@ struct MainConf {
     ngx_array_t identity_names;      // of ngx_str_t
     std::uint64_t identity_lengths;  // bit n: a name of n bytes exists (63: that or longer)
     ngx_uint_t preaccess_index;      // of our handler in the phase engine; see is_clone
+    ngx_int_t sent_cookie_index;     // of $sent_http_set_cookie
     bool in_use;                     // some realm exists
 
     std::span<RealmConf*> all_realms() const noexcept {

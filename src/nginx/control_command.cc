@@ -251,6 +251,12 @@ ngx_int_t read_control(ngx_http_request_t* r, RequestCtx& ctx) noexcept {
                     "this location has no session_control");
         return NGX_OK;
     }
+    // Under `satisfy any` another condition can let a request in that the cross-site rule refused:
+    // it acts as nobody, and nobody's browser is made to log in or out by another site.
+    if (pass->refused && pass->status == Status::csrf) {
+        log_ignored(r, pass->conf->realm, "the request came from another site");
+        return NGX_OK;
+    }
     return read_lines(r, ctx, *pass, lines);
 }
 

@@ -89,6 +89,11 @@ CsrfVerdict csrf_verdict(ngx_http_request_t* r, const RealmConf& realm) noexcept
     if (found > 1) {
         request.origin = "?";
     }
+    request.referer = request_header(r, "referer", found);
+    request.has_referer = found > 0;
+    if (found > 1) {
+        request.referer = "?";
+    }
     return check_csrf(request, realm.own_origins());
 }
 

@@ -59,7 +59,7 @@ ngx_int_t add_take_out_handlers(ngx_http_core_main_conf_t* core) noexcept {
         return NGX_ERROR;
     }
     const bool added = add_handler(core, NGX_HTTP_POST_READ_PHASE, post_read_handler) == NGX_OK &&
-                       add_log_handler(core, take_out_handler) == NGX_OK;
+                       add_log_handler(core, log_handler) == NGX_OK;
     return added ? NGX_OK : NGX_ERROR;
 }
 

@@ -52,6 +52,15 @@ RequestCtx* create_request_ctx(ngx_http_request_t* r) noexcept {
     return ctx;
 }
 
+void forget_request_ctx(ngx_http_request_t* r) noexcept {
+    for (ngx_pool_cleanup_t* each = r->pool->cleanup; each != nullptr; each = each->next) {
+        if (each->handler == request_ctx_marker) {
+            each->handler = nullptr;
+        }
+    }
+    ngx_http_set_ctx(r->main, nullptr, ngx_http_session_guard_module);
+}
+
 namespace {
 
 // The context is the first member of its RequestMemory (standard layout).

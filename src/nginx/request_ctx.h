@@ -82,6 +82,9 @@ inline RequestCtx* find_request_ctx(ngx_http_request_t* r) noexcept {
 // A new one, registered for find_request_ctx. nullptr: out of memory.
 RequestCtx* create_request_ctx(ngx_http_request_t* r) noexcept;
 
+// As if there had been none.
+void forget_request_ctx(ngx_http_request_t* r) noexcept;
+
 // Memory for a new pass, and for its record at least kTypicalRecordBytes for each of `candidates`.
 Pass* new_pass(ngx_http_request_t* r, RequestCtx& ctx) noexcept;
 ByteSpan record_space(ngx_http_request_t* r, RequestCtx& ctx, const Pass& pass,

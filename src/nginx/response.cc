@@ -22,6 +22,14 @@ void warn_of_subrequest(ngx_http_request_t* r) noexcept {
     }
 }
 
+// Honoured until the header filters have run (ngx_http_upstream.c).
+void never_store(ngx_http_upstream_t* upstream) noexcept {
+#if (NGX_HTTP_CACHE)
+    upstream->cacheable = 0;
+#endif
+    upstream->store = 0;
+}
+
 // NGX_OK, or the status that replaces the upstream's answer.
 ngx_int_t handle_control(ngx_http_request_t* r, RequestCtx* ctx) noexcept {
     if (r->upstream == nullptr || find_control(r->upstream).count == 0) {
@@ -30,6 +38,7 @@ ngx_int_t handle_control(ngx_http_request_t* r, RequestCtx* ctx) noexcept {
     remove_response_header(r, kControlHeader);
     if (r != r->main) {
         warn_of_subrequest(r);
+        never_store(r->upstream);  // it names a user
         return NGX_OK;
     }
     if (ctx == nullptr) {
@@ -48,13 +57,9 @@ void keep_out_of_cache(ngx_http_request_t* r, const RequestCtx& ctx) noexcept {
         return;
     }
     const Pass* const owner = upstream_owner(r, ctx);
-    if (owner == nullptr || !owner->admitted || owner->conf->cache) {
-        return;
+    if (owner != nullptr && owner->admitted && !owner->conf->cache) {
+        never_store(r->upstream);
     }
-#if (NGX_HTTP_CACHE)
-    r->upstream->cacheable = 0;
-#endif
-    r->upstream->store = 0;
 }
 
 ngx_int_t set_cookie(ngx_http_request_t* r, const OwedCookie& owed) noexcept {
@@ -83,31 +88,53 @@ ngx_int_t expire_cookie(ngx_http_request_t* r, const OwedCookie& owed) noexcept 
     return NGX_OK;
 }
 
-// Pays one cookie, once. A session that was ended while this response was under way gets none: the
+// A newer login or token has taken the place of what came with the request: the browser's cookie is
+// another by now, and not ours to expire.
+bool was_replaced(const RequestCtx& ctx, const RealmConf& realm) noexcept {
+    const Presented* const presented = find_presented(ctx, realm);
+    const std::size_t count = presented != nullptr ? presented->candidates.count : 0;
+    for (std::size_t i = 0; i < count; ++i) {
+        const auto token = parse_token(presented->candidates.values[i]);
+        if (token && is_replaced(realm.core, *token, now_ms())) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// Pays one cookie. A session that was ended while this response was under way gets none: the
 // browser must not be handed back what logout took away.
-ngx_int_t pay_cookie(ngx_http_request_t* r, OwedCookie& owed, bool& paid) noexcept {
+ngx_int_t pay_cookie(ngx_http_request_t* r, const RequestCtx& ctx, const OwedCookie& owed,
+                     bool& paid) noexcept {
     const bool set = owed.kind == OwedCookie::Kind::set;
-    if (owed.kind == OwedCookie::Kind::nothing || (set && !is_live(owed.realm->core, owed.token))) {
+    const bool late = set ? !is_live(owed.realm->core, owed.token)
+                          : owed.kind == OwedCookie::Kind::expire && was_replaced(ctx, *owed.realm);
+    if (owed.kind == OwedCookie::Kind::nothing || late) {
         return NGX_OK;
     }
     paid = true;
-    const ngx_int_t rc = set ? set_cookie(r, owed) : expire_cookie(r, owed);
-    owed.kind = OwedCookie::Kind::nothing;
-    return rc;
+    remove_set_cookies(r, view(owed.realm->cookie_prefix));  // of a header that was given up
+    return set ? set_cookie(r, owed) : expire_cookie(r, owed);
 }
 
 ngx_int_t pay_cookies(ngx_http_request_t* r, const RequestCtx& ctx, bool& paid) noexcept {
-    for (OwedCookie* owed = ctx.owed; owed != nullptr; owed = owed->next) {
-        if (pay_cookie(r, *owed, paid) != NGX_OK) {
+    for (const OwedCookie* owed = ctx.owed; owed != nullptr; owed = owed->next) {
+        if (pay_cookie(r, ctx, *owed, paid) != NGX_OK) {
             return NGX_ERROR;
         }
     }
     return NGX_OK;
 }
 
-bool answers_refusal(const ngx_http_request_t* r, const RequestCtx& ctx) noexcept {
-    return ctx.refusal_code != 0 && (r->headers_out.status == ctx.refusal_code ||
-                                     static_cast<ngx_uint_t>(r->err_status) == ctx.refusal_code);
+bool answers_refusal(ngx_http_request_t* r, const RequestCtx& ctx) noexcept {
+    if (ctx.refusal_code == 0 || (r->headers_out.status != ctx.refusal_code &&
+                                  static_cast<ngx_uint_t>(r->err_status) != ctx.refusal_code)) {
+        return false;
+    }
+    // Under `satisfy any` another condition may have let the request in: then it is the upstream's
+    // own status.
+    const Pass* const pass = current_pass(r, ctx);
+    return pass == nullptr || !pass->refused || upstream_owner(r, ctx) != pass;
 }
 
 ngx_int_t name_refusal(ngx_http_request_t* r, const RequestCtx& ctx) noexcept {
@@ -167,6 +194,18 @@ void warn_of_bypass(ngx_http_request_t* r, const RequestCtx& ctx) noexcept {
     }
 }
 
+// What has been sent is paid, and is nobody else's business: $sent_http_set_cookie forgets it too,
+// if something (add_header, map) has looked at it in between.
+[[gnu::noinline]] void hide_cookies(ngx_http_request_t* r, const RequestCtx& ctx) noexcept {
+    for (OwedCookie* owed = ctx.owed; owed != nullptr; owed = owed->next) {
+        remove_set_cookies(r, view(owed->realm->cookie_prefix));
+        owed->kind = OwedCookie::Kind::nothing;
+    }
+    ngx_http_variable_value_t& seen = r->variables[main_conf(r)->sent_cookie_index];
+    seen.valid = 0;
+    seen.not_found = 0;
+}
+
 ngx_int_t header_filter(ngx_http_request_t* r) noexcept {
     RequestCtx* const ctx = r == r->main ? take_out(r) : find_request_ctx(r);
     const ngx_int_t rc = handle_control(r, ctx);
@@ -186,15 +225,33 @@ ngx_int_t header_filter(ngx_http_request_t* r) noexcept {
         return NGX_ERROR;
     }
     const ngx_int_t sent = next_header_filter(r);
-    for (const OwedCookie* owed = ctx->owed; owed != nullptr; owed = owed->next) {
-        remove_set_cookies(r, view(owed->realm->cookie_prefix));
+    // Not sent yet: a filter keeps the header until it has seen the body (xslt, image_filter), or
+    // gave it up for another answer (412, 416), which then owes the same cookies.
+    if (r->header_sent && ctx->owed != nullptr) {
+        hide_cookies(r, *ctx);
     }
     return sent;
 }
 
 }  // namespace
 
-ngx_int_t install_header_filter(ngx_conf_t*) noexcept {
+ngx_int_t log_handler(ngx_http_request_t* r) noexcept {
+    const ngx_int_t rc = take_out_handler(r);
+    const RequestCtx* const ctx = r == r->main ? find_request_ctx(r) : nullptr;
+    if (ctx != nullptr && ctx->owed != nullptr) {
+        hide_cookies(r, *ctx);
+    }
+    return rc;
+}
+
+ngx_int_t install_header_filter(ngx_conf_t* cf) noexcept {
+    auto* const conf = static_cast<MainConf*>(
+        ngx_http_conf_get_module_main_conf(cf, ngx_http_session_guard_module));
+    ngx_str_t name = ngx_string("sent_http_set_cookie");
+    conf->sent_cookie_index = ngx_http_get_variable_index(cf, &name);
+    if (conf->sent_cookie_index == NGX_ERROR) {
+        return NGX_ERROR;
+    }
     next_header_filter = ngx_http_top_header_filter;
     ngx_http_top_header_filter = header_filter;
     return NGX_OK;

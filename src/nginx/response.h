@@ -8,4 +8,7 @@ namespace sg::ngx {
 
 ngx_int_t install_header_filter(ngx_conf_t* cf) noexcept;
 
+// Log phase, first: what is logged is what upstreams saw, and no cookie that was set.
+ngx_int_t log_handler(ngx_http_request_t* r) noexcept;
+
 }  // namespace sg::ngx

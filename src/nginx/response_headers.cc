@@ -21,6 +21,22 @@ bool is_named(const ngx_table_elt_t& header, std::string_view name) noexcept {
     return header.key.len == name.size() && equal_ignoring_case(view(header.key), name);
 }
 
+std::string_view without_blanks(std::string_view text) noexcept {
+    const std::size_t begin = text.find_first_not_of(" \t");
+    return begin == std::string_view::npos ? std::string_view() : text.substr(begin);
+}
+
+// As browsers read it (RFC 6265 section 5.2): blanks around the name do not count, and
+// "=name=value" comes back as "name=value". `prefix` is "name=".
+bool sets_cookie(std::string_view value, std::string_view prefix) noexcept {
+    const std::string_view name = prefix.substr(0, prefix.size() - 1);
+    value = without_blanks(value);
+    while (value.starts_with('=')) {
+        value = without_blanks(value.substr(1));
+    }
+    return value.starts_with(name) && without_blanks(value.substr(name.size())).starts_with('=');
+}
+
 // What `expires` (ngx_http_headers_filter_module) would rewrite are the headers these pointers
 // name: they get elements that are in no list and so are never sent.
 ngx_int_t divert_expires(ngx_http_request_t* r) noexcept {
@@ -96,7 +112,7 @@ void forget_response(ngx_http_request_t* r) noexcept {
 ngx_uint_t remove_set_cookies(ngx_http_request_t* r, std::string_view prefix) noexcept {
     ngx_uint_t removed = 0;
     for_each_response_header(r, [&](ngx_table_elt_t& header) {
-        if (is_named(header, "set-cookie") && view(header.value).starts_with(prefix)) {
+        if (is_named(header, "set-cookie") && sets_cookie(view(header.value), prefix)) {
             header.hash = 0;
             ++removed;
         }

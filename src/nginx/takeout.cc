@@ -20,8 +20,9 @@ RealmConf* realm_of_cookie(const MainConf& conf, std::string_view name) noexcept
 }
 
 // False when memory is out. More than kMaxCandidates of one name: the rest is taken out unread.
-bool present(ngx_http_request_t* r, RequestCtx& ctx, const RealmConf& realm,
-             std::string_view value) noexcept {
+[[gnu::always_inline]] inline bool present(ngx_http_request_t* r, RequestCtx& ctx,
+                                           const RealmConf& realm,
+                                           std::string_view value) noexcept {
     auto* presented = const_cast<Presented*>(find_presented(ctx, realm));
     if (presented == nullptr) {
         presented = add_presented(r, ctx, realm);
@@ -113,7 +114,11 @@ bool clean(ngx_http_request_t* r, const MainConf& conf, RequestCtx& ctx, bool st
     if (ctx == nullptr || r->headers_in.headers.part.elts == nullptr) {
         return ctx;
     }
-    return clean(r, conf, *ctx, server_conf(r)->strip != 0) ? ctx : nullptr;
+    if (clean(r, conf, *ctx, server_conf(r)->strip != 0)) {
+        return ctx;
+    }
+    forget_request_ctx(r);  // half done is not done: the page of the error 500 takes out again
+    return nullptr;
 }
 
 }  // namespace

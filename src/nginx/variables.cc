@@ -48,7 +48,9 @@ ngx_int_t set_number(ngx_http_request_t* r, ngx_http_variable_value_t* out,
 
 const Pass* pass_of(ngx_http_request_t* r) noexcept {
     const RequestCtx* const ctx = find_request_ctx(r);
-    return ctx != nullptr ? current_pass(r, *ctx) : nullptr;
+    const Pass* const pass = ctx != nullptr ? current_pass(r, *ctx) : nullptr;
+    // After an internal redirect, until the new location has been entered, nobody is known here.
+    return pass != nullptr && pass->conf == location_conf(r) ? pass : nullptr;
 }
 
 // The session a variable speaks of: known, and not refused since.

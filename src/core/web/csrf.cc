@@ -131,6 +131,20 @@ bool is_own(const CsrfRequest& request, std::span<const std::string_view> own_or
                        [&](std::string_view own) { return same_origin(request.origin, own); });
 }
 
+// The Referer's origin: what stands before its path. Anything that is no such URL is not own.
+bool comes_from_own(const CsrfRequest& request,
+                    std::span<const std::string_view> own_origins) noexcept {
+    const std::string_view url = request.referer;
+    const std::size_t authority = url.find("://");
+    if (authority == std::string_view::npos) {
+        return false;
+    }
+    CsrfRequest page = request;
+    page.has_origin = true;
+    page.origin = url.substr(0, url.find_first_of("/?#", authority + 3));
+    return is_own(page, own_origins);
+}
+
 CsrfVerdict pass_if(bool condition) noexcept {
     return condition ? CsrfVerdict::pass : CsrfVerdict::refuse;
 }
@@ -153,7 +167,11 @@ CsrfVerdict check_csrf(const CsrfRequest& request,
         }
         return pass_if(own && (site == "same-site" || site == "cross-site"));
     }
-    return request.has_origin ? pass_if(own) : CsrfVerdict::pass_unattested;
+    if (request.has_origin) {
+        return pass_if(own);
+    }
+    return request.has_referer ? pass_if(comes_from_own(request, own_origins))
+                               : CsrfVerdict::pass_unattested;
 }
 
 bool same_origin(std::string_view origin, std::string_view own) noexcept {

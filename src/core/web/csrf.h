@@ -19,11 +19,13 @@ struct CsrfRequest {
     std::string_view sec_fetch_site;
     bool has_origin = false;
     std::string_view origin;
+    bool has_referer = false;
+    std::string_view referer;
 };
 
 enum class CsrfVerdict : std::uint8_t {
     pass,
-    pass_unattested,  // no Sec-Fetch-Site, no Origin: passed and counted
+    pass_unattested,  // no Sec-Fetch-Site, Origin or Referer: passed and counted
     refuse,
 };
 
@@ -35,7 +37,7 @@ enum class CsrfVerdict : std::uint8_t {
 //   safe method: pass.
 //   unsafe: Sec-Fetch-Site same-origin or none: pass; same-site or cross-site: Origin must be own;
 //           any other value: refuse. Header absent: Origin own: pass; other or "null": refuse;
-//           absent: pass_unattested.
+//           absent: the Referer's origin instead; that absent too: pass_unattested.
 // A Host that is missing or malformed makes no origin own.
 CsrfVerdict check_csrf(const CsrfRequest& request,
                        std::span<const std::string_view> own_origins) noexcept;

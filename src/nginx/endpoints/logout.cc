@@ -60,8 +60,12 @@ ngx_int_t logout_handler(ngx_http_request_t* r) noexcept {
         return rc;
     }
     RequestCtx* const ctx = find_request_ctx(r);
-    if (ctx == nullptr) {
+    const Pass* const pass = ctx != nullptr ? current_pass(r, *ctx) : nullptr;
+    if (pass == nullptr) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+    if (pass->refused) {
+        return NGX_HTTP_FORBIDDEN;  // cross-site, let in by another condition of `satisfy any`
     }
     if (const Presented* const presented = find_presented(*ctx, *conf.realm)) {
         end_presented_sessions(*conf.realm, *presented);
