@@ -47,9 +47,10 @@ TESTABLE := $(HARDENED) -DSESSION_GUARD_TEST_CLOCK=1
 LINK     := -shared -Wl,-z,relro,-z,now \
             -Wl,--version-script=build/nginx/session_guard/exports.map
 UNIT     := -O1 -g -DSG_TEST_STORES
-# Not the checks that nginx itself trips over; warnings are the other builds' business.
-SANITIZE := -fsanitize=address,undefined -fno-sanitize=alignment,nonnull-attribute,pointer-overflow \
-            -fno-omit-frame-pointer -D_GLIBCXX_ASSERTIONS -Wno-error
+# Warnings are the other builds' business.
+SANITIZE_PURE := -fsanitize=address,undefined -fno-omit-frame-pointer -D_GLIBCXX_ASSERTIONS -Wno-error
+# Not the checks that nginx itself trips over.
+SANITIZE := $(SANITIZE_PURE) -fno-sanitize=alignment,nonnull-attribute,pointer-overflow
 
 # ---------------------------------------------------------------- words
 
@@ -128,7 +129,7 @@ $(eval $(call objects,release,build,g++,$(RELEASE) $(NGINX_INCS)))
 $(eval $(call objects,test,build,g++,$(TESTABLE) $(NGINX_INCS)))
 $(eval $(call objects,asan,build,g++,-O1 -g -fPIC -DSESSION_GUARD_TEST_CLOCK=1 $(NGINX_INCS) $(SANITIZE)))
 $(eval $(call objects,unit,unit,g++,$(UNIT)))
-$(eval $(call objects,unit-asan,unit,g++,$(UNIT) $(SANITIZE)))
+$(eval $(call objects,unit-asan,unit,g++,$(UNIT) $(SANITIZE_PURE)))
 $(eval $(call objects,fuzz,fuzz,clang++,$(UNIT) -fsanitize=fuzzer-no-link $(SANITIZE)))
 
 -include $(shell find build -name '*.d' 2>/dev/null)
@@ -179,5 +180,5 @@ build/$(1)/%: t/$(2)/%.cc build/$(1)/libcore.a $(4) Makefile | need-$(2)
 endef
 COMPILE_UNIT := g++ $(TEST_CXXFLAGS) $(UNIT)
 $(eval $(call programs,unit,unit,$(COMPILE_UNIT),$(UNIT_AIDS),-lcmocka))
-$(eval $(call programs,unit-asan,unit,$(COMPILE_UNIT) $(SANITIZE),$(UNIT_AIDS),-lcmocka))
+$(eval $(call programs,unit-asan,unit,$(COMPILE_UNIT) $(SANITIZE_PURE),$(UNIT_AIDS),-lcmocka))
 $(eval $(call programs,fuzz,fuzz,clang++ $(TEST_CXXFLAGS) $(UNIT) -fsanitize=fuzzer $(SANITIZE)))

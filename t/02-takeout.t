@@ -34,6 +34,7 @@ events { }
 http {
     %%TEST_GLOBALS_HTTP%%
     session_realm app   { zone 1m; identity X-User=$session_user X-Roles=$session_roles; }
+    session_realm path  { zone 1m; cookie path path=/ secure=assumed; identity X-Path=$uri X-Path-User=$session_user; }
     session_realm other { zone 1m; cookie other path=/ secure=assumed; identity X-Other=$session_user; }
 
     log_format leaky '$status "$http_cookie" "$cookie_other" "$sent_http_set_cookie" "$http_x_user" "$at_server" "$at_location" "$mapped" "$uri"';
@@ -60,6 +61,8 @@ http {
         location = /in/uwsgi    { session app; uwsgi_pass   127.0.0.1:8083; }
         location = /in/scgi     { session app; scgi_pass    127.0.0.1:8084; }
         location = /in/grpc     { session app; grpc_pass    grpc://127.0.0.1:8086; }
+        location = /login-path  { session path optional; session_control create; proxy_pass http://127.0.0.1:8081/login; }
+        location /path/         { session path; proxy_pass http://127.0.0.1:8081; }
         location = /in/twin     { session app; proxy_pass   http://127.0.0.1:8081; access_log off; }
         location = /free/proxy   { proxy_pass   http://127.0.0.1:8081; set $at_location "$http_cookie|$cookie_other|$http_x_user"; }
         location = /free/fastcgi { fastcgi_pass 127.0.0.1:8082; }
@@ -213,6 +216,21 @@ $alice->get('/in/proxy', spoofed(), Cookie => $host);
 is(join('|', $app->last()->header('X-User')), 'alice', 'with a session the proxy\'s own is the only one');
 $alice->h2(GET => '/in/proxy', 'x-user' => 'mallory', Cookie => $host);
 is(join('|', $app->last()->header('X-User')), 'alice', 'over HTTP/2 too');
+
+# --- a value that would break out of its header ---
+
+my $walker = client(ssl => 1);
+$walker->post('/login-path', '', fetched());
+$walker->get('/path/good');
+is($app->last()->header('X-Path'), '/path/good', 'a value of the client\'s is sent');
+for my $sign (qw(%0d%0a %0a %0d %7f)) {    # %00 nginx refuses itself
+    my $before = $app->count();
+    is($walker->get("/path/x${sign}X-Evil:%20yes${sign}")->status(), 200, "$sign in a value: the request goes on");
+    is($app->count(), $before + 1, "$sign in a value: as one request");
+    is($app->last()->header('X-Path'), undef, "$sign in a value: the header is left out");
+    is($app->last()->header('X-Evil'), undef, "$sign in a value: and nothing came of it");
+    is($app->last()->header('X-Path-User'), 'alice', "$sign in a value: the other headers are sent");
+}
 
 # --- a case twin ---
 

@@ -84,6 +84,11 @@ Status from_departure(Departure why) noexcept {
     return Status::valid;
 }
 
+// More than the window is left when the clock has stepped back: then it is over.
+bool window_is_over(TimeMs until, TimeMs now) noexcept {
+    return now >= until || until - now > kRegenerationWindow;
+}
+
 // The old handle of a regenerated session: good for a few seconds while its newest successor lives,
 // with what both may do. `rest` is the buffer behind the old record.
 [[gnu::noinline, gnu::cold]] Outcome through_successor(const Realm& realm, const Token& token,
@@ -92,7 +97,7 @@ Status from_departure(Departure why) noexcept {
     SessionView next = old.slot;
     Session newest;
     for (int hops = 0; next.superseded_until != 0; ++hops) {
-        if (hops == kMaxSuccessors || now >= next.superseded_until) {
+        if (hops == kMaxSuccessors || window_is_over(next.superseded_until, now)) {
             return refused(Status::regenerated, token);
         }
         const Handle handle = next.successor;

@@ -24,6 +24,9 @@ inline constexpr std::size_t kMaxCandidates = 4;
 // refused.
 inline constexpr int kMaxSuccessors = 4;
 
+// How long the old handle of a regenerated session still passes (restricted).
+inline constexpr TimeMs kRegenerationWindow = 10 * kSecond;
+
 struct Candidates {
     std::array<std::string_view, kMaxCandidates> values{};  // raw cookie values, in request order
     std::size_t count = 0;

@@ -28,9 +28,6 @@ struct Changed {
     std::optional<Token> token;  // the new credential, to be sent to the client
 };
 
-// How long the old handle of a regenerated session still passes (restricted).
-inline constexpr TimeMs kRegenerationWindow = 10 * kSecond;
-
 // A tombstone outlives the session it stands for by this much (clock differences between nodes).
 inline constexpr TimeMs kTombstoneSlack = 5 * kMinute;
 

@@ -169,10 +169,6 @@ std::optional<Record> decode_record(ByteView bytes) noexcept {
     return record;
 }
 
-bool is_newer_record(ByteView bytes) noexcept {
-    return !bytes.empty() && bytes[kVersionAt] > kRecordVersion;
-}
-
 bool next_attribute(ByteView attributes, std::size_t& offset, Attribute& out) noexcept {
     if (attributes.size() - offset < kAttributeHead) {
         return false;

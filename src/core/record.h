@@ -59,9 +59,8 @@ std::size_t encoded_size(const Record& record) noexcept;
 std::size_t encode_record(const Record& record, ByteSpan out) noexcept;
 
 // nullopt for anything that `encode_record` does not write: truncated, trailing bytes, a newer
-// version, impossible lengths. A newer version is *unknown*, never *absent*: see is_newer_record.
+// version, impossible lengths. What cannot be read is *unknown*, never *absent*.
 std::optional<Record> decode_record(ByteView bytes) noexcept;
-bool is_newer_record(ByteView bytes) noexcept;
 
 // The same for bytes that encode_record has written and nobody else could touch (a zone cell):
 // version and lengths are checked, names and values are not walked. False where decode_record would

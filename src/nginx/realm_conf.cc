@@ -220,7 +220,9 @@ bool valid_realm_name(std::string_view name) noexcept {
 }
 
 void destroy_realm(void* data) noexcept {
-    static_cast<RealmConf*>(data)->~RealmConf();
+    auto* const realm = static_cast<RealmConf*>(data);
+    realm->key_file.wipe();  // a configuration that was refused has not loaded, nor wiped, them
+    realm->~RealmConf();
 }
 
 // In cf->pool; the destructor (OpenSSL contexts) runs when the configuration goes.

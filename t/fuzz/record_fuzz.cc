@@ -89,7 +89,6 @@ void check_record(sg::ByteView bytes, const sg::Record& record) {
     require(encode(record) == Bytes(bytes.begin(), bytes.end()),
             "a record is written as it was read");
     require(sg::encoded_size(record) == bytes.size(), "the size is known before");
-    require(!sg::is_newer_record(bytes), "what can be read is not newer");
     require(walk_attributes(record.attributes) == record.attributes.size(),
             "the attributes fill their place");
     const auto roles = walk_roles(record.roles);

@@ -364,6 +364,16 @@ void the_old_handle_is_regenerated_after_the_window(void**) {
     assert_status(status_of({text_of(pair.fresh)}, kNow + kWindow), Status::valid);
 }
 
+// Would catch: a clock that steps back and opens the window again, for as long as it stepped.
+void the_window_does_not_grow_when_the_clock_steps_back(void**) {
+    fresh_world();
+    const Pair pair = regenerated();
+    assert_status(status_of({text_of(pair.old)}, kNow), Status::valid);
+    assert_status(status_of({text_of(pair.old)}, kNow - 1), Status::regenerated);
+    assert_status(status_of({text_of(pair.old)}, kNow - kHour), Status::regenerated);
+    assert_status(status_of({text_of(pair.fresh)}, kNow - kHour), Status::valid);
+}
+
 // Threat: logout that does not end it. Would catch: an old handle that outlives the session.
 void the_old_handle_dies_with_its_successor(void**) {
     fresh_world();
@@ -738,6 +748,7 @@ int main() {
         cmocka_unit_test(the_old_handle_passes_restricted_with_what_both_may),
         cmocka_unit_test(the_lower_level_counts_in_both_directions),
         cmocka_unit_test(the_old_handle_is_regenerated_after_the_window),
+        cmocka_unit_test(the_window_does_not_grow_when_the_clock_steps_back),
         cmocka_unit_test(the_old_handle_dies_with_its_successor),
         cmocka_unit_test(the_idle_clock_of_the_successor_counts),
         cmocka_unit_test(an_old_handle_needs_its_whole_token),

@@ -1,6 +1,10 @@
 // Sessions between login and end.
 #include "core/lifecycle.h"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
 #include <string>
 
 #include "unit/support.h"
@@ -510,6 +514,52 @@ void a_session_renewed_during_an_update_is_updated_all_the_same(void**) {
     assert_text(session_of(raced).record.roles, "");
 }
 
+// Would catch: what another worker stored a moment ago overwritten by the copy a renewal was made
+// of.
+void an_update_during_an_update_of_rights_is_not_lost(void**) {
+    fresh_world();
+    const Changed changed = change_while(created(), "update; roles=\"reader\"", [] {
+        assert_done_in_place(change(raced, "update; data.theme=\"dark\""));
+    });
+    assert_int_equal(changed.result, Change::done);
+    assert_true(changed.token.has_value());
+    assert_text(session_of(*changed.token).record.roles, "reader");
+    assert_text(attribute_of(session_of(*changed.token), "theme"), "dark");
+    assert_int_equal(live_sessions(), 2);
+}
+
+// One worker of the next test: true when each change that was confirmed is still there after it.
+bool changes_stay(const Token& token, const char* name) {
+    static std::array<char, 64> header;
+    for (int i = 0; i < 20'000; ++i) {
+        std::snprintf(header.data(), header.size(), "update; data.%s=\"%d\"", name, i);
+        if (change(token, header.data()).result != Change::done) {
+            continue;  // the others were quicker four times
+        }
+        const Outcome outcome = ask({text_of(token)}, kNow + kSecond, 64 * 1024);
+        if (outcome.status != Status::valid ||
+            attribute_of(outcome.session, name) != std::to_string(i)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// Would catch: two slow responses at once, of which one undoes what the other has stored.
+void updates_by_two_workers_do_not_undo_each_other(void**) {
+    fresh_world();
+    const Token token = created();
+    const pid_t other = fork();
+    if (other == 0) {
+        _exit(changes_stay(token, "one") ? 0 : 1);
+    }
+    const bool stayed = changes_stay(token, "two");
+    int status = 0;
+    assert_int_equal(waitpid(other, &status, 0), other);
+    assert_int_equal(status, 0);
+    assert_true(stayed);
+}
+
 // Threat: logout that does not end it. Would catch: a successor that outlives the logout, from
 // whichever handle of the chain the logout comes, however long the chain has become.
 void end_ends_every_successor(void**) {
@@ -651,6 +701,8 @@ int main() {
         cmocka_unit_test(a_late_change_does_not_bring_an_ended_session_back),
         cmocka_unit_test(a_session_ended_during_a_renewal_stays_ended),
         cmocka_unit_test(a_session_renewed_during_an_update_is_updated_all_the_same),
+        cmocka_unit_test(an_update_during_an_update_of_rights_is_not_lost),
+        cmocka_unit_test(updates_by_two_workers_do_not_undo_each_other),
         cmocka_unit_test(end_ends_every_successor),
         cmocka_unit_test(ending_the_successor_ends_the_old_handle),
         cmocka_unit_test(ending_what_is_not_here_leaves_a_tombstone),

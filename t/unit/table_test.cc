@@ -186,6 +186,22 @@ void a_full_table_reclaims_expired_sessions_for_a_new_one(void**) {
     assert_null(broken_invariant(table));
 }
 
+// Would catch: a login refused for the sake of an old handle that passes no more; or a handle that
+// still passes thrown out for it.
+void a_full_table_gives_up_superseded_sessions_whose_window_is_over(void**) {
+    const Table table = make_table(shared_memory(kMemory));
+    const std::uint64_t count = fill(table, 100, kNow);
+    {
+        LockedShard shard = table.lock(token_of(3).handle);
+        table.supersede(shard, token_of(3).handle, token_of(4).handle, kNow + 10'000);
+    }
+    assert_int_equal(add(table, count + 1, 100, kNow, kNow + 9'999), InsertResult::full);
+    assert_int_equal(look(table, 3).result, FindResult::found);
+    assert_int_equal(add(table, count + 1, 100, kNow, kNow + 10'000), InsertResult::inserted);
+    assert_int_equal(look(table, 3).result, FindResult::absent);
+    assert_null(broken_invariant(table));
+}
+
 void the_sweep_takes_expired_and_outlived_sessions_only(void**) {
     const Table table = make_table(shared_memory(kMemory));
     add(table, 1, 100, kNow);                     // idle by then
@@ -349,6 +365,19 @@ void a_million_typical_sessions_need_at_most_320_bytes_each(void**) {
     assert_int_equal(stored, kSessions);
 }
 
+// Would catch: shards that grow with the zone. A login that finds no room looks through its whole
+// shard, a repair as well, and every other request of the worker waits meanwhile.
+void a_large_table_has_more_shards_not_larger_ones(void**) {
+    constexpr std::size_t kLarge = 448'000'000;
+    const auto memory = shared_memory(kLarge);
+    const Table table = make_table(memory);
+    assert_true(table.cells_per_shard() < 17'000);
+    assert_true(table.shard_count() * table.cells_per_shard() * 305 > kLarge);
+    const auto again = Table::attach(memory);
+    assert_true(again.has_value());
+    munmap(memory.data(), memory.size());
+}
+
 }  // namespace
 
 int main() {
@@ -367,6 +396,7 @@ int main() {
         cmocka_unit_test(a_superseded_session_names_its_successor_and_is_not_changed_again),
         cmocka_unit_test(a_full_table_refuses_and_keeps_every_live_session),
         cmocka_unit_test(a_full_table_reclaims_expired_sessions_for_a_new_one),
+        cmocka_unit_test(a_full_table_gives_up_superseded_sessions_whose_window_is_over),
         cmocka_unit_test(the_sweep_takes_expired_and_outlived_sessions_only),
         cmocka_unit_test(the_sweep_spares_sessions_from_the_future),
         cmocka_unit_test(a_record_no_shard_can_hold_is_too_large),
@@ -379,6 +409,7 @@ int main() {
         cmocka_unit_test(a_copy_into_too_small_a_table_says_what_it_needs),
         cmocka_unit_test(old_tombstones_make_room_for_new_ones),
         cmocka_unit_test(a_million_typical_sessions_need_at_most_320_bytes_each),
+        cmocka_unit_test(a_large_table_has_more_shards_not_larger_ones),
     };
     return cmocka_run_group_tests_name("table", tests, nullptr, nullptr);
 }

@@ -174,6 +174,11 @@ inline const char* broken_invariant(const Table& table) {
                     return "a secret left in a free cell";
                 }
             }
+            for (const auto& word : shard.cell(i).record) {
+                if (word.load() != 0) {
+                    return "a record left in a free cell";
+                }
+            }
             ++free;
         }
         for (std::uint32_t i = 1; i <= cells; ++i) {
