@@ -8,6 +8,8 @@
 
 #include <algorithm>
 
+#include "core/seal.h"
+
 namespace sg {
 namespace {
 
@@ -75,6 +77,18 @@ EVP_MAC_CTX* hmac_context(const MasterKey& master, std::string_view purpose,
 
 bool add(EVP_MAC_CTX* context, ByteView bytes) noexcept {
     return EVP_MAC_update(context, bytes.data(), bytes.size()) == 1;
+}
+
+// The first bytes of the keyed digest of one message. False: OpenSSL failed.
+bool digest_of(EVP_MAC_CTX* context, ByteView message, ByteSpan out) noexcept {
+    Digest digest{};
+    std::size_t size = 0;
+    if (EVP_MAC_init(context, nullptr, 0, nullptr) != 1 || !add(context, message) ||
+        EVP_MAC_final(context, digest.data(), &size, digest.size()) != 1) {
+        return false;
+    }
+    std::copy_n(digest.begin(), out.size(), out.begin());
+    return true;
 }
 
 int hex_value(char c) noexcept {
@@ -177,6 +191,8 @@ void KeyRing::clear() noexcept {
     for (Key& key : keys_) {
         EVP_MAC_CTX_free(key.token_mac);
         EVP_MAC_CTX_free(key.public_id_mac);
+        EVP_MAC_CTX_free(key.store_key_mac);
+        OPENSSL_cleanse(key.seal_master.data(), key.seal_master.size());
         key = Key{};
     }
     count_ = 0;
@@ -202,13 +218,19 @@ KeyRing::Load KeyRing::load(std::string_view realm, const KeyFile& file) noexcep
         }
         Key& key = keys_[count_++];
         key.id = id[0];
-        key.token_mac = hmac_context(master, "token", realm);
-        key.public_id_mac = hmac_context(master, "public id", realm);
-        if (key.token_mac == nullptr || key.public_id_mac == nullptr) {
+        if (!prepare(key, master, realm)) {
             return fail(Load::crypto_failure);
         }
     }
     return count_ > 0 ? Load::ok : Load::crypto_failure;
+}
+
+bool KeyRing::prepare(Key& key, const MasterKey& master, std::string_view realm) noexcept {
+    key.token_mac = hmac_context(master, "token", realm);
+    key.public_id_mac = hmac_context(master, "public id", realm);
+    key.store_key_mac = hmac_context(master, "store key", realm);
+    return key.token_mac != nullptr && key.public_id_mac != nullptr &&
+           key.store_key_mac != nullptr && derive(master, "seal", realm, key.seal_master);
 }
 
 const KeyRing::Key* KeyRing::find(std::uint8_t id) const noexcept {
@@ -267,16 +289,35 @@ std::optional<PublicId> KeyRing::public_id(const Token& token) const noexcept {
     if (key == nullptr) {
         return std::nullopt;
     }
-    Digest digest{};
-    std::size_t size = 0;
-    if (EVP_MAC_init(key->public_id_mac, nullptr, 0, nullptr) != 1 ||
-        !add(key->public_id_mac, token.handle) ||
-        EVP_MAC_final(key->public_id_mac, digest.data(), &size, digest.size()) != 1) {
+    PublicId id;
+    if (!digest_of(key->public_id_mac, token.handle, id)) {
         return std::nullopt;
     }
-    PublicId id;
-    std::copy_n(digest.begin(), id.size(), id.begin());
     return id;
+}
+
+std::optional<StoreKey> KeyRing::store_key(const Token& token) const noexcept {
+    const auto id = public_id(token);
+    return id ? store_key(token.key_id, *id) : std::nullopt;
+}
+
+std::optional<StoreKey> KeyRing::store_key(std::uint8_t key_id, const PublicId& id) const noexcept {
+    const Key* const key = find(key_id);
+    StoreKey name;
+    if (key == nullptr || !digest_of(key->store_key_mac, id, name)) {
+        return std::nullopt;
+    }
+    return name;
+}
+
+bool KeyRing::seal_keys(SealKeys& keys) const noexcept {
+    keys.wipe();
+    for (std::size_t i = 0; i < count_; ++i) {
+        keys.keys[i].id = keys_[i].id;
+        keys.keys[i].master = keys_[i].seal_master;
+    }
+    keys.count = count_;
+    return count_ > 0;
 }
 
 }  // namespace sg

@@ -13,9 +13,12 @@
 
 #include "core/random_pool.h"
 #include "core/record.h"
+#include "core/store_key.h"
 #include "core/token.h"
 
 namespace sg {
+
+struct SealKeys;  // core/seal.h
 
 inline constexpr std::size_t kMasterBytes = 32;
 inline constexpr std::size_t kMaxKeys = 16;
@@ -69,15 +72,27 @@ class KeyRing {
     // 96 bits of a keyed digest of the handle, under the key with the token's id.
     std::optional<PublicId> public_id(const Token& token) const noexcept;
 
+    // Where a store keeps the session: 128 bits of a keyed digest of its public id, under the key
+    // with this id. nullopt: no such key.
+    std::optional<StoreKey> store_key(const Token& token) const noexcept;
+    std::optional<StoreKey> store_key(std::uint8_t key_id, const PublicId& id) const noexcept;
+
+    // Hands out the seal masters, one for each key, for a Sealer to copy; wipe `keys` after that.
+    // False (and `keys` wiped) when the ring is empty.
+    bool seal_keys(SealKeys& keys) const noexcept;
+
   private:
     struct Key {
         std::uint8_t id = 0;
         EVP_MAC_CTX* token_mac = nullptr;
         EVP_MAC_CTX* public_id_mac = nullptr;
+        EVP_MAC_CTX* store_key_mac = nullptr;
+        std::array<std::uint8_t, 32> seal_master{};  // plain: Sealers are made later, per thread
     };
 
     const Key* find(std::uint8_t id) const noexcept;
     bool tag_of(const Key& key, const Token& token, Tag& tag) const noexcept;
+    static bool prepare(Key& key, const MasterKey& master, std::string_view realm) noexcept;
     void clear() noexcept;
 
     std::string_view realm_;

@@ -27,6 +27,8 @@ constexpr const char* kNone = "no key in it";
 constexpr std::string_view kKnownToken =
     "TRAREhMUFRYXGBkaGxwdHh8gISIjJCUmJygpKissLS4vWIJmdxC-xbEcLZG9ttHc";
 constexpr std::string_view kKnownPublicId = "q9Sh1O7iD-pQ-3Df";
+constexpr StoreKey kKnownStoreKey = {0x49, 0xc1, 0x93, 0x93, 0x4c, 0xda, 0xf7, 0x42,
+                                     0x1a, 0x01, 0x81, 0x6e, 0x8d, 0xa0, 0x27, 0xbf};
 
 // Good: how many keys and which is current. Bad: what and where.
 struct Case {
@@ -184,6 +186,7 @@ void derives_what_the_documentation_says(void**) {
     std::array<char, kPublicIdChars> text;
     format_public_id(*id, text);
     assert_text({text.data(), text.size()}, kKnownPublicId);
+    assert_true(ring.store_key(*token) == kKnownStoreKey);
 }
 
 // Would catch: a field that the tag does not cover: a client could change it.
@@ -280,6 +283,55 @@ void a_public_id_is_stable_and_its_own_in_every_realm_and_key(void**) {
         ++unknown.key_id;
     }
     assert_false(app.public_id(unknown).has_value());
+}
+
+// Would catch: a store that can be asked for a session by its public id (which logs show), two
+// realms or keys that share an entry, and an administrator who reaches another one than the user.
+void a_store_key_is_stable_and_its_own_in_every_realm_and_key(void**) {
+    static KeyRing app;
+    static KeyRing other;
+    load(app, "app", KEY_A "\n" KEY_B "\n");
+    const Token token = mint(app);
+    const auto id = app.public_id(token);
+    const auto name = app.store_key(token);
+    assert_true(id.has_value() && name.has_value() && name == app.store_key(token));
+    assert_true(app.store_key(token.key_id, *id) == name);
+    assert_memory_not_equal(name->data(), id->data(), id->size());
+    assert_memory_not_equal(name->data(), token.handle.data(), token.handle.size());
+    assert_true(app.store_key(mint(app)) != name);
+
+    Token rotated = token;
+    rotated.secret.fill(1);
+    rotated.tag.fill(2);
+    assert_true(app.store_key(rotated) == name);
+
+    // The same public id under another key, in another realm.
+    load(app, "app", KEY_A "\n" KEY_B " current\n");
+    const Token token_b = mint(app);
+    const auto under_b = app.store_key(token_b.key_id, *id);
+    assert_true(app.store_key(token) == name);  // the order of the keys means nothing
+    assert_true(app.store_key(token_b) == app.store_key(token_b.key_id, *app.public_id(token_b)));
+    assert_true(under_b.has_value() && under_b != name);
+    load(other, "shop", KEY_A "\n");
+    const auto elsewhere = other.store_key(mint(other).key_id, *id);
+    assert_true(elsewhere.has_value() && elsewhere != name);
+}
+
+// Would catch: an entry asked for under the wrong name, where there is none: *absent* instead of
+// *unknown*.
+void there_is_no_store_key_without_its_key(void**) {
+    static KeyRing ring;
+    load(ring, "app", KEY_A "\n" KEY_B "\n");
+    Token token = mint(ring);
+    assert_true(ring.store_key(token).has_value());
+    while (ring.check(token) != TokenCheck::unknown_key) {
+        ++token.key_id;
+    }
+    assert_false(ring.store_key(token).has_value());
+    assert_false(ring.store_key(token.key_id, PublicId{}).has_value());
+    static const KeyRing empty;
+    assert_false(empty.store_key(Token{}).has_value());
+    assert_false(empty.store_key(0, PublicId{}).has_value());
 }
 
 // Would catch: a key rotation that logs users out, or goes on with the old key.
@@ -390,6 +442,8 @@ int main() {
         cmocka_unit_test(refuses_parts_of_two_genuine_tokens_put_together),
         cmocka_unit_test(a_token_means_nothing_in_another_realm),
         cmocka_unit_test(a_public_id_is_stable_and_its_own_in_every_realm_and_key),
+        cmocka_unit_test(a_store_key_is_stable_and_its_own_in_every_realm_and_key),
+        cmocka_unit_test(there_is_no_store_key_without_its_key),
         cmocka_unit_test(
             after_a_key_rotation_old_tokens_are_genuine_and_new_ones_use_the_current_key),
         cmocka_unit_test(refuses_two_keys_with_one_key_id),

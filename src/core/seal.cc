@@ -1,0 +1,184 @@
+#include "core/seal.h"
+
+#include <openssl/core_names.h>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/kdf.h>
+#include <openssl/params.h>
+
+#include <algorithm>
+
+namespace sg {
+namespace {
+
+enum : std::size_t {
+    kLayoutAt = 0,
+    kKeyIdAt = 1,
+    kNonceAt = 2,
+    kCipherTextAt = kNonceAt + kNonceBytes,
+};
+constexpr std::size_t kTagBytes = 16;
+static_assert(kCipherTextAt + kTagBytes == kSealBytes);
+
+// Store key, kind, layout, key id.
+using AssociatedData = std::array<std::uint8_t, std::tuple_size_v<StoreKey> + 3>;
+
+AssociatedData associated_data(const StoreKey& key, EntryKind kind, std::uint8_t key_id) noexcept {
+    AssociatedData data;
+    std::uint8_t* to = std::copy(key.begin(), key.end(), data.data());
+    *to++ = static_cast<std::uint8_t>(kind);
+    *to++ = kSealVersion;
+    *to++ = key_id;
+    return data;
+}
+
+OSSL_PARAM octets(const char* name, ByteView bytes) noexcept {
+    return OSSL_PARAM_construct_octet_string(name, const_cast<std::uint8_t*>(bytes.data()),
+                                             bytes.size());
+}
+
+// Mode and digest stay in the context; key and info come with every derivation.
+EVP_KDF_CTX* expand_context() noexcept {
+    EVP_KDF* const kdf = EVP_KDF_fetch(nullptr, "HKDF", nullptr);
+    EVP_KDF_CTX* context = kdf != nullptr ? EVP_KDF_CTX_new(kdf) : nullptr;
+    EVP_KDF_free(kdf);
+    int mode = EVP_KDF_HKDF_MODE_EXPAND_ONLY;
+    char digest[] = "SHA256";
+    const OSSL_PARAM params[] = {
+        OSSL_PARAM_construct_int(OSSL_KDF_PARAM_MODE, &mode),
+        OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, digest, 0),
+        OSSL_PARAM_construct_end(),
+    };
+    if (context != nullptr && EVP_KDF_CTX_set_params(context, params) != 1) {
+        EVP_KDF_CTX_free(context);
+        context = nullptr;
+    }
+    return context;
+}
+
+// Associated data (that is what a null output means), then the text. An empty one may have no
+// address, so it is not passed on.
+bool update(EVP_CIPHER_CTX* cipher, const AssociatedData& data, ByteView from,
+            std::uint8_t* to) noexcept {
+    int size = 0;
+    return EVP_CipherUpdate(cipher, nullptr, &size, data.data(), static_cast<int>(data.size())) ==
+               1 &&
+           (from.empty() ||
+            EVP_CipherUpdate(cipher, to, &size, from.data(), static_cast<int>(from.size())) == 1);
+}
+
+bool finish(EVP_CIPHER_CTX* cipher) noexcept {
+    std::array<std::uint8_t, EVP_MAX_BLOCK_LENGTH> none;  // GCM has no padding: nothing is written
+    int size = 0;
+    return EVP_CipherFinal_ex(cipher, none.data(), &size) == 1 && size == 0;
+}
+
+}  // namespace
+
+void SealKeys::wipe() noexcept {
+    OPENSSL_cleanse(keys.data(), sizeof keys);
+    count = 0;
+}
+
+Sealer::~Sealer() {
+    clear();
+}
+
+void Sealer::clear() noexcept {
+    keys_.wipe();
+    EVP_KDF_CTX_free(kdf_);
+    EVP_CIPHER_CTX_free(cipher_);
+    EVP_CIPHER_free(gcm_);
+    kdf_ = nullptr;
+    cipher_ = nullptr;
+    gcm_ = nullptr;
+}
+
+bool Sealer::load(const SealKeys& keys) noexcept {
+    clear();
+    if (keys.count == 0 || keys.count > keys.keys.size() || !prepare()) {
+        clear();
+        return false;
+    }
+    keys_ = keys;
+    return true;
+}
+
+bool Sealer::prepare() noexcept {
+    kdf_ = expand_context();
+    gcm_ = EVP_CIPHER_fetch(nullptr, "AES-256-GCM", nullptr);
+    cipher_ = EVP_CIPHER_CTX_new();
+    // From here on the cipher is not named again: naming it would build the context anew.
+    return kdf_ != nullptr && gcm_ != nullptr && cipher_ != nullptr &&
+           EVP_CipherInit_ex2(cipher_, gcm_, nullptr, nullptr, 1, nullptr) == 1;
+}
+
+const SealKeys::Key* Sealer::find(std::uint8_t id) const noexcept {
+    const auto end = keys_.keys.begin() + static_cast<std::ptrdiff_t>(keys_.count);
+    const auto at = std::find_if(keys_.keys.begin(), end,
+                                 [id](const SealKeys::Key& each) { return each.id == id; });
+    return at != end ? &*at : nullptr;
+}
+
+bool Sealer::arm(const SealKeys::Key& master, const StoreKey& key, const std::uint8_t* nonce,
+                 int encrypt) noexcept {
+    std::array<std::uint8_t, 32> derived;
+    const OSSL_PARAM params[] = {
+        octets(OSSL_KDF_PARAM_KEY, master.master),
+        octets(OSSL_KDF_PARAM_INFO, key),
+        OSSL_PARAM_construct_end(),
+    };
+    const bool ok =
+        EVP_KDF_derive(kdf_, derived.data(), derived.size(), params) == 1 &&
+        EVP_CipherInit_ex2(cipher_, nullptr, derived.data(), nonce, encrypt, nullptr) == 1;
+    OPENSSL_cleanse(derived.data(), derived.size());
+    return ok;
+}
+
+std::size_t Sealer::seal(std::uint8_t key_id, const StoreKey& key, EntryKind kind, ByteView plain,
+                         std::span<const std::uint8_t, kNonceBytes> nonce, ByteSpan out) noexcept {
+    const SealKeys::Key* const master = find(key_id);
+    const std::size_t size = plain.size() + kSealBytes;
+    if (master == nullptr || plain.size() > kMaxEntryBytes || out.size() < size) {
+        return 0;
+    }
+    out[kLayoutAt] = kSealVersion;
+    out[kKeyIdAt] = key_id;
+    std::copy(nonce.begin(), nonce.end(), out.data() + kNonceAt);
+    std::uint8_t* const text = out.data() + kCipherTextAt;
+    const bool ok =
+        arm(*master, key, nonce.data(), 1) &&
+        update(cipher_, associated_data(key, kind, key_id), plain, text) && finish(cipher_) &&
+        EVP_CIPHER_CTX_ctrl(cipher_, EVP_CTRL_AEAD_GET_TAG, kTagBytes, text + plain.size()) == 1;
+    return ok ? size : 0;
+}
+
+Sealer::Opened Sealer::open(const StoreKey& key, EntryKind kind, ByteView sealed, ByteSpan out,
+                            std::size_t& size) noexcept {
+    if (!sealed.empty() && sealed[kLayoutAt] > kSealVersion) {
+        return Opened::newer_layout;
+    }
+    if (sealed.size() < kSealBytes || sealed.size() > kSealBytes + kMaxEntryBytes ||
+        sealed[kLayoutAt] != kSealVersion || out.size() < sealed.size() - kSealBytes) {
+        return Opened::failed;
+    }
+    const std::uint8_t key_id = sealed[kKeyIdAt];
+    const SealKeys::Key* const master = find(key_id);
+    if (master == nullptr) {
+        return Opened::unknown_key;
+    }
+    const ByteView text = sealed.subspan(kCipherTextAt, sealed.size() - kSealBytes);
+    std::array<std::uint8_t, kTagBytes> tag;
+    std::copy_n(sealed.end() - kTagBytes, kTagBytes, tag.begin());
+    if (!arm(*master, key, sealed.data() + kNonceAt, 0) ||
+        !update(cipher_, associated_data(key, kind, key_id), text, out.data()) ||
+        EVP_CIPHER_CTX_ctrl(cipher_, EVP_CTRL_AEAD_SET_TAG, kTagBytes, tag.data()) != 1 ||
+        !finish(cipher_)) {
+        OPENSSL_cleanse(out.data(), text.size());  // what a forger chose
+        return Opened::failed;
+    }
+    size = text.size();
+    return Opened::ok;
+}
+
+}  // namespace sg
