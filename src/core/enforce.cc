@@ -7,20 +7,6 @@
 namespace sg {
 namespace {
 
-Status from_departure(Departure why) noexcept {
-    switch (why) {
-        case Departure::ended:
-            return Status::ended;
-        case Departure::regenerated:
-            return Status::regenerated;
-        case Departure::expired_idle:
-            return Status::expired_idle;
-        case Departure::expired_absolute:
-            return Status::expired_absolute;
-    }
-    return Status::absent;
-}
-
 [[gnu::noinline, gnu::cold]] Outcome refused(Status status, const Token& token) noexcept {
     Outcome outcome;
     outcome.status = status;
@@ -48,15 +34,20 @@ Status from_departure(Departure why) noexcept {
             break;
     }
     if (const auto why = realm.table->find_tombstone(token.handle, now)) {
-        return refused(from_departure(*why), token);
+        return refused(status_of(*why), token);
     }
+    Outcome outcome = refused(Status::absent, token);
     if (realm.has_store && !handle_known) {
-        Outcome outcome;
         outcome.step = Outcome::Step::needs_store;
-        outcome.token = token;
-        return outcome;
     }
-    return refused(Status::absent, token);
+    return outcome;
+}
+
+// Another node may have seen the user since, or ended the session.
+bool must_ask(const Realm& realm, const SessionView& view, Status status, TimeMs now) noexcept {
+    return realm.has_store &&
+           (status == Status::expired_idle ||
+            (status == Status::valid && age(view.confirmed, now) > realm.revalidate));
 }
 
 // Fills `session` from a snapshot. A record this build cannot read is *unknown*, never *absent*.
@@ -156,6 +147,9 @@ void judge(const Realm& realm, TimeMs now, ByteSpan buffer, Outcome& outcome) no
     const ByteView record = buffer.first(view.record_size);
     outcome.status = read_session(realm, view, record, now, outcome.session);
     if (view.superseded_until == 0) {
+        if (must_ask(realm, view, outcome.status, now)) {
+            outcome.step = Outcome::Step::needs_store;
+        }
         return;
     }
     // Its own idle clock stopped when it was replaced; what counts is the successor's.
@@ -229,6 +223,20 @@ void judge_text(const Realm& realm, std::string_view text, TimeMs now, ByteSpan 
 
 }  // namespace
 
+Status status_of(Departure why) noexcept {
+    switch (why) {
+        case Departure::ended:
+            return Status::ended;
+        case Departure::regenerated:
+            return Status::regenerated;
+        case Departure::expired_idle:
+            return Status::expired_idle;
+        case Departure::expired_absolute:
+            return Status::expired_absolute;
+    }
+    return Status::absent;
+}
+
 [[gnu::noinline]] static FindResult look_up_locked(const Table& table, const Handle& handle,
                                                    SessionView& view, ByteSpan record) noexcept {
     LockedShard shard = table.lock(handle);
@@ -258,33 +266,16 @@ Outcome begin(const Realm& realm, const Candidates& candidates, TimeMs now,
     return outcome;
 }
 
-Outcome resume(const Realm& realm, const Token& token, StoreAnswer answer, const SessionView& view,
-               ByteView record, TimeMs now) noexcept {
-    switch (answer) {
-        case StoreAnswer::unknown:
-            return refused(Status::store_unavailable, token);
-        case StoreAnswer::absent:
-            return refused(Status::absent, token);
-        case StoreAnswer::found:
-            break;
-    }
-    // A store's reply may be somebody else's (a mixed-up connection): the credential decides.
-    if (!same_token(view.token, token)) {
-        return refused(Status::store_unavailable, token);
-    }
-    // Ended here while the store was being asked: it stays ended.
-    if (const auto why = realm.table->find_tombstone(token.handle, now)) {
-        return refused(from_departure(*why), token);
-    }
-    if (view.superseded_until != 0) {
-        return refused(Status::regenerated, token);
-    }
-    if (!decode_record(record)) {
-        return refused(Status::store_unavailable, token);
-    }
+Outcome resume(const Realm& realm, const Token& token, TimeMs last_seen, ByteView record,
+               TimeMs now) noexcept {
     Outcome outcome;
     outcome.token = token;
-    outcome.status = read_session(realm, view, record, now, outcome.session);
+    outcome.session.slot.token = token;
+    outcome.session.slot.last_seen = last_seen;
+    outcome.session.slot.record_size = record.size();
+    outcome.status = decode_record(record)
+                         ? read_session(realm, outcome.session.slot, record, now, outcome.session)
+                         : Status::store_unavailable;
     return outcome;
 }
 

@@ -10,6 +10,7 @@
 #include "core/bytes.h"
 #include "core/realm.h"
 #include "core/record.h"
+#include "core/store_entry.h"
 #include "core/token.h"
 #include "core/verdict.h"
 #include "core/zone/table.h"
@@ -46,7 +47,7 @@ struct Session {
 struct Outcome {
     enum class Step : std::uint8_t {
         decided,
-        needs_store,   // ask the store for `token`, then call resume
+        needs_store,   // ask the store about `token`; `status` is what the zone alone would say
         needs_buffer,  // call begin again with at least `needed_bytes`
     };
     Step step = Step::decided;
@@ -64,13 +65,13 @@ void begin(const Realm& realm, const Candidates& candidates, TimeMs now, ByteSpa
 Outcome begin(const Realm& realm, const Candidates& candidates, TimeMs now,
               ByteSpan buffer) noexcept;
 
-// What the second tier said about one handle. Never fold `unknown` into `absent`.
-enum class StoreAnswer : std::uint8_t { found, absent, unknown };
+// Decides from the store's copy alone, where the zone has no room for it. `record` must outlive the
+// outcome. What the store said has been through second_tier.h's `learn`.
+Outcome resume(const Realm& realm, const Token& token, TimeMs last_seen, ByteView record,
+               TimeMs now) noexcept;
 
-// Continues after needs_store. On `found`, `view` and `record` are the store's copy (the record
-// must outlive the outcome).
-Outcome resume(const Realm& realm, const Token& token, StoreAnswer answer, const SessionView& view,
-               ByteView record, TimeMs now) noexcept;
+// What a session that left is refused as.
+Status status_of(Departure why) noexcept;
 
 // Reads one handle, without a lock or, when a writer is in the way, with the shard's.
 FindResult look_up(const Table& table, const Handle& handle, SessionView& view,

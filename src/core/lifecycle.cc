@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "core/journal.h"
 #include "core/zone/shard_lock.h"
 
 namespace sg {
@@ -13,7 +14,8 @@ TimeMs tombstone_until(const Realm& realm, TimeMs now) noexcept {
 }
 
 SweepLimits sweep_limits(const Realm& realm) noexcept {
-    return {.idle = realm.timeouts.idle, .absolute = realm.timeouts.absolute};
+    return {
+        .idle = realm.timeouts.idle, .absolute = realm.timeouts.absolute, .evict = realm.has_store};
 }
 
 Change from_insert(InsertResult result) noexcept {
@@ -30,10 +32,29 @@ Change from_insert(InsertResult result) noexcept {
     return Change::no_random;  // 128 random bits collided: the generator is broken
 }
 
-// Inserts `record` under a fresh credential. The record's public id is filled in here.
-Changed insert_new(const Realm& realm, RandomPool& random, Record& record, TimeMs last_seen,
-                   TimeMs now, ByteSpan out) noexcept {
-    Changed changed;
+// A session just made, and the bytes of its record.
+struct Inserted : Changed {
+    SessionView view;
+    ByteView record;
+};
+
+void note_saved(const Realm& realm, const SessionView& view, ByteView record) noexcept {
+    if (realm.journal != nullptr) {
+        realm.journal->saved(view, record);
+    }
+}
+
+void note_ended(const Realm& realm, const Token& token, Departure why, TimeMs now) noexcept {
+    if (realm.journal != nullptr) {
+        realm.journal->ended(token, why, tombstone_until(realm, now));
+    }
+}
+
+// Inserts `record` under a fresh credential. The record's public id is filled in here. The second
+// tier hears of it from the caller.
+Inserted insert_new(const Realm& realm, RandomPool& random, Record& record, TimeMs last_seen,
+                    TimeMs now, ByteSpan out) noexcept {
+    Inserted changed;
     const auto token = realm.keys->mint(random);
     const auto public_id = token ? realm.keys->public_id(*token) : std::nullopt;
     if (!public_id) {
@@ -50,7 +71,11 @@ Changed insert_new(const Realm& realm, RandomPool& random, Record& record, TimeM
     changed.result = from_insert(
         realm.table->insert(shard, *token, out.first(size), last_seen, sweep_limits(realm), now));
     if (changed.result == Change::done) {
+        realm.table->confirm(shard, token->handle, now);
         changed.token = token;
+        changed.view.token = *token;
+        changed.view.last_seen = last_seen;
+        changed.record = out.first(size);
     }
     return changed;
 }
@@ -104,8 +129,8 @@ Current read_current(const Realm& realm, Handle handle, TimeMs now, ByteSpan buf
 }
 
 // Applies what the command says to the copy of the record. `merged` receives the attributes.
-bool apply(const ControlCommand& command, std::size_t max_data, TimeMs now, ByteSpan merged,
-           Record& record) noexcept {
+bool apply(const Realm& realm, const ControlCommand& command, std::size_t max_data, TimeMs now,
+           ByteSpan merged, Record& record) noexcept {
     const auto size = merge_attributes(record.attributes, command.attributes, max_data, merged);
     if (!size) {
         return false;
@@ -117,6 +142,7 @@ bool apply(const ControlCommand& command, std::size_t max_data, TimeMs now, Byte
         record.authenticated = now;
     }
     ++record.change_counter;
+    record.node = realm.node;
     return true;
 }
 
@@ -128,8 +154,7 @@ bool needs_new_handle(const ControlCommand& command) noexcept {
 // Whether the locked shard still holds the edition of the record that the change was made from: two
 // workers may be changing one session. `scratch` is overwritten.
 bool is_edition(const Realm& realm, LockedShard& shard, const Handle& handle, std::uint32_t counter,
-                ByteSpan scratch) noexcept {
-    SessionView view;
+                ByteSpan scratch, SessionView& view) noexcept {
     if (realm.table->find_locked(shard, handle, view, scratch) != FindResult::found) {
         return false;
     }
@@ -146,13 +171,19 @@ Changed replace_in_place(const Realm& realm, const Handle& handle, const Record&
         changed.result = Change::too_large;
         return changed;
     }
-    LockedShard shard = realm.table->lock(handle);
-    if (!is_edition(realm, shard, handle, record.change_counter - 1, scratch)) {
-        return changed;
+    SessionView view;
+    {
+        LockedShard shard = realm.table->lock(handle);
+        if (!is_edition(realm, shard, handle, record.change_counter - 1, scratch, view)) {
+            return changed;
+        }
+        const auto result =
+            realm.table->replace(shard, handle, out.first(size), sweep_limits(realm), now);
+        changed.result = result ? from_insert(*result) : Change::gone;
     }
-    const auto result =
-        realm.table->replace(shard, handle, out.first(size), sweep_limits(realm), now);
-    changed.result = result ? from_insert(*result) : Change::gone;
+    if (changed.result == Change::done) {
+        note_saved(realm, view, out.first(size));
+    }
     return changed;
 }
 
@@ -160,22 +191,31 @@ Changed replace_in_place(const Realm& realm, const Handle& handle, const Record&
 // the old one was ended or changed in between, the new one must not outlive it.
 Changed regenerate(const Realm& realm, RandomPool& random, const Handle& old, Record& record,
                    TimeMs last_seen, TimeMs now, ByteSpan out, ByteSpan scratch) noexcept {
-    Changed changed = insert_new(realm, random, record, last_seen, now, out);
-    if (changed.result != Change::done) {
-        return changed;
-    }
-    bool marked = false;
     {
         LockedShard shard = realm.table->lock(old);
-        marked =
-            is_edition(realm, shard, old, record.change_counter - 1, scratch) &&
-            realm.table->supersede(shard, old, changed.token->handle, now + kRegenerationWindow);
+        realm.table->unhold(shard, old);  // room for the new one is not made at its cost
+    }
+    const Inserted fresh = insert_new(realm, random, record, last_seen, now, out);
+    if (fresh.result != Change::done) {
+        return fresh;
+    }
+    SessionView replaced;
+    bool marked = false;
+    const Handle& successor = fresh.token->handle;
+    {
+        LockedShard shard = realm.table->lock(old);
+        marked = is_edition(realm, shard, old, record.change_counter - 1, scratch, replaced) &&
+                 realm.table->supersede(shard, old, successor, now + kRegenerationWindow);
     }
     if (!marked) {
-        remove(realm, changed.token->handle, Departure::ended, now);
+        remove(realm, successor, Departure::ended, now);
         return Changed{};
     }
-    return changed;
+    note_saved(realm, fresh.view, fresh.record);
+    replaced.superseded_until = now + kRegenerationWindow;
+    replaced.successor = successor;
+    note_saved(realm, replaced, scratch.first(replaced.record_size));
+    return fresh;
 }
 
 bool find_credential(const Realm& realm, const Token& token, SessionView& view) noexcept {
@@ -191,6 +231,7 @@ Changed open_session(const Realm& realm, RandomPool& random, const ControlComman
                      TimeMs now, ByteSpan work) noexcept {
     Record record;
     record.created = now;
+    record.node = realm.node;
     record.authenticated = now;
     record.user = command.user.value_or(std::string_view{});
     record.roles = command.roles.value_or(std::string_view{});
@@ -198,7 +239,11 @@ Changed open_session(const Realm& realm, RandomPool& random, const ControlComman
     record.idle_limit_s = command.idle_s.value_or(0);
     record.absolute_limit_s = command.absolute_s.value_or(0);
     record.attributes = command.attributes;
-    return insert_new(realm, random, record, now, now, work);
+    const Inserted opened = insert_new(realm, random, record, now, now, work);
+    if (opened.result == Change::done) {
+        note_saved(realm, opened.view, opened.record);
+    }
+    return opened;
 }
 
 Changed change_session(const Realm& realm, RandomPool& random, const Handle& handle,
@@ -219,7 +264,7 @@ Changed change_session(const Realm& realm, RandomPool& random, const Handle& han
             return changed;
         }
         Record record = current.record;
-        if (!apply(command, max_data, now, merged, record)) {
+        if (!apply(realm, command, max_data, now, merged, record)) {
             changed.result = Change::too_large;
             return changed;
         }
@@ -247,10 +292,18 @@ bool end_session(const Realm& realm, const Handle& handle, Departure why, TimeMs
             }
         }
         was_live = true;
+        note_ended(realm, view.token, why, now);
         if (view.superseded_until == 0) {
             return true;
         }
         next = view.successor;
+    }
+}
+
+void end_unknown(const Realm& realm, const Token& token, Departure why, TimeMs now) noexcept {
+    if (realm.has_store && realm.keys->check(token) == TokenCheck::genuine) {
+        remove(realm, token.handle, why, now);
+        note_ended(realm, token, why, now);
     }
 }
 

@@ -54,6 +54,10 @@ Changed change_session(const Realm& realm, RandomPool& random, const Handle& han
 // tombstone is left either way.
 bool end_session(const Realm& realm, const Handle& handle, Departure why, TimeMs now) noexcept;
 
+// Ends what this genuine credential may stand for elsewhere, where neither the zone nor, just now,
+// the store knows it.
+void end_unknown(const Realm& realm, const Token& token, Departure why, TimeMs now) noexcept;
+
 // Whether this credential still passes for a session: live, or regenerated less than the window
 // ago. An older one may not even end what it was regenerated into: it may be in a thief's hands.
 bool holds_session(const Realm& realm, const Token& token, TimeMs now) noexcept;

@@ -10,12 +10,17 @@
 
 namespace sg {
 
+class Journal;  // core/journal.h
+
 struct Realm {
     std::string_view name;
     const KeyRing* keys = nullptr;
     const Table* table = nullptr;
     Timeouts timeouts;
-    bool has_store = false;  // a genuine token that is not in the zone may live in the store
+    bool has_store = false;      // a genuine token that is not in the zone may live in the store
+    TimeMs revalidate = 0;       // a copy that the store confirmed longer ago is asked about again
+    std::uint64_t node = 0;      // names this node in what it changes
+    Journal* journal = nullptr;  // follows every change for the store; none without one
 };
 
 }  // namespace sg

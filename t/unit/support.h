@@ -89,6 +89,8 @@ inline TokenText text_of(const Token& token) {
 inline constexpr std::size_t kMaxData = 8 * 1024;
 inline constexpr Timeouts kTimeouts{.idle = 15 * kMinute, .absolute = 8 * kHour};
 
+inline constexpr TimeMs kRevalidate = 5 * kSecond;
+
 // One realm and its zone.
 struct World {
     std::span<std::byte> memory;
@@ -114,7 +116,8 @@ inline World& fresh_world(std::size_t bytes = 256 * 1024, bool has_store = false
                    .keys = &world.keys,
                    .table = &*world.table,
                    .timeouts = kTimeouts,
-                   .has_store = has_store};
+                   .has_store = has_store,
+                   .revalidate = kRevalidate};
     return world;
 }
 
@@ -145,6 +148,11 @@ inline Token put_session(const Record& record, TimeMs last_seen = kNow) {
                                          kLimits, last_seen),
                      InsertResult::inserted);
     return token;
+}
+
+inline void confirm(const Token& token, TimeMs at) {
+    LockedShard shard = world.table->lock(token.handle);
+    assert_true(world.table->confirm(shard, token.handle, at));
 }
 
 inline void supersede(const Token& old, const Token& successor, TimeMs until) {

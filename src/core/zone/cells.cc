@@ -103,7 +103,7 @@ Cell& fill_cell(const ShardView& shard, const NewCell& content) noexcept {
     cell.record_size.store(static_cast<std::uint32_t>(content.record.size()));
     cell.overflow.store(overflow);
     cell.edition.store(content.edition);
-    cell.superseded_until.store(0);
+    cell.stamp.store(stamp_of(content.confirmed, false));
     cell.state.store(static_cast<std::uint32_t>(CellState::live));
     cell.sequence.end_write();
     return cell;

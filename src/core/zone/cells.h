@@ -11,6 +11,7 @@ struct NewCell {
     const Token& token;
     ByteView record;
     TimeMs last_seen;
+    TimeMs confirmed;
     std::uint32_t edition;
 };
 

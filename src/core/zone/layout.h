@@ -69,11 +69,22 @@ struct Cell {
     SharedWord<std::uint32_t> record_size;
     SharedWord<std::uint32_t> state;  // CellState; one store decides live, superseded, ended
     SharedWord<std::uint32_t>
-        edition;  // counts replacements; the newer of two copies wins a repair
-    SharedWord<std::uint64_t> superseded_until;
+        edition;                      // counts replacements; the newer of two copies wins a repair
+    SharedWord<std::uint64_t> stamp;  // ms << 1 | held; live: confirmed; superseded: until then
     SharedWord<std::uint64_t> successor[2];
     SharedWord<std::uint64_t> record[kInlineBytes / 8];
 };
+
+// A cell's stamp: a time, and whether the second tier holds this very state.
+constexpr std::uint64_t stamp_of(TimeMs at, bool held) noexcept {
+    return static_cast<std::uint64_t>(at > 0 ? at : 0) << 1 | (held ? 1 : 0);
+}
+constexpr TimeMs time_of_stamp(std::uint64_t stamp) noexcept {
+    return static_cast<TimeMs>(stamp >> 1);
+}
+constexpr bool is_held(std::uint64_t stamp) noexcept {
+    return (stamp & 1) != 0;
+}
 
 inline constexpr unsigned kTimeBits = 42;  // ms since 1970 until the year 2109
 inline constexpr std::uint64_t kTimeMask = (std::uint64_t{1} << kTimeBits) - 1;
@@ -81,7 +92,9 @@ inline constexpr std::uint32_t kGenerationMask = (1u << (64 - kTimeBits)) - 1;
 
 // Where the sweep finds the times in the record (record.cc).
 inline constexpr std::size_t kRecordCreatedWord = 1;  // bytes 8-15
-inline constexpr std::size_t kRecordLimitsWord = 3;   // bytes 24-31: idle, absolute in seconds
+inline constexpr std::size_t kRecordCounterWord =
+    4;  // bytes 36-39: the change counter, its upper half
+inline constexpr std::size_t kRecordLimitsWord = 3;  // bytes 24-31: idle, absolute in seconds
 
 struct Tombstone {
     SharedWord<std::uint64_t> handle[2];

@@ -52,6 +52,7 @@ struct SessionView {
     Token token;
     SlotRef slot;
     TimeMs last_seen = 0;
+    TimeMs confirmed = 0;  // when the second tier last agreed; 0: never (or superseded)
     TimeMs superseded_until = 0;
     Handle successor{};
     std::size_t record_size = 0;
@@ -64,6 +65,7 @@ enum class InsertResult : std::uint8_t { inserted, exists, full, too_large };
 struct SweepLimits {
     TimeMs idle = 0;
     TimeMs absolute = 0;
+    bool evict = false;  // a full shard may also give up sessions that the second tier holds
 };
 
 struct TableStats {
@@ -123,6 +125,17 @@ class Table {
     // for readers and for a crash: old or new, never a mixture. nullopt when it is not live.
     std::optional<InsertResult> replace(LockedShard& shard, const Handle& handle, ByteView record,
                                         const SweepLimits& limits, TimeMs now) const noexcept;
+
+    // Notes that the second tier agreed with this copy at this time. False when it is not live.
+    bool confirm(LockedShard& shard, const Handle& handle, TimeMs at) const noexcept;
+
+    // Notes that the second tier holds this state of the live session (change_counter of the
+    // record). Only such sessions may be evicted. False when it has changed since.
+    bool hold(LockedShard& shard, const Handle& handle,
+              std::uint32_t change_counter) const noexcept;
+
+    // The opposite: it is about to change and must not be evicted meanwhile.
+    void unhold(LockedShard& shard, const Handle& handle) const noexcept;
 
     // Marks a live session as regenerated (see SessionView). False when it is not live.
     bool supersede(LockedShard& shard, const Handle& handle, const Handle& successor,

@@ -95,6 +95,7 @@ struct Copy {
         if (!put(shard, view, ByteView(record).first(view.record_size))) {
             return;
         }
+        fresh.confirm(shard, view.token.handle, view.confirmed);
         if (view.superseded_until != 0) {  // perhaps since the first pass
             fresh.supersede(shard, view.token.handle, view.successor, view.superseded_until);
         }

@@ -91,9 +91,12 @@ enum class Walk : std::uint8_t { found, absent, too_small, torn };
                  .generation = static_cast<std::uint32_t>(activity >> kTimeBits)};
     view.last_seen = static_cast<TimeMs>(activity & kTimeMask);
     view.record_size = cell.record_size.load();
+    const TimeMs stamp = time_of_stamp(cell.stamp.load());
     view.superseded_until = 0;
+    view.confirmed = stamp;
     if (state == CellState::superseded) {
-        view.superseded_until = static_cast<TimeMs>(cell.superseded_until.load());
+        view.superseded_until = stamp;
+        view.confirmed = 0;
         copy_words(view.successor.data(), cell.successor, view.successor.size());
     }
     if (view.record_size > record.size()) {

@@ -17,11 +17,18 @@ constexpr TimeMs kTombstoneSlack = 5 * kMinute;
 // late logout or demotion must still find it. Kept this long while there is room.
 constexpr TimeMs kSupersededKept = kHour;
 
+// How many cells an eviction looks at: near enough to the least recently active of all, and cheap.
+constexpr std::size_t kEvictSample = 256;
+
+TimeMs last_seen_of(const Cell& cell) noexcept {
+    return static_cast<TimeMs>(cell.activity.load() & kTimeMask);
+}
+
 std::optional<Departure> outlived(const Cell& cell, const SweepLimits& limits, TimeMs now,
                                   TimeMs superseded_kept) noexcept {
     const CellState state = state_of(cell);
     if (state == CellState::superseded) {
-        const auto until = static_cast<TimeMs>(cell.superseded_until.load());
+        const auto until = time_of_stamp(cell.stamp.load());
         return now >= until + superseded_kept ? std::optional(Departure::regenerated)
                                               : std::nullopt;
     }
@@ -33,7 +40,7 @@ std::optional<Departure> outlived(const Cell& cell, const SweepLimits& limits, T
         effective_timeouts({.idle = limits.idle, .absolute = limits.absolute},
                            static_cast<std::uint32_t>(own), static_cast<std::uint32_t>(own >> 32));
     const Ages ages{.created = static_cast<TimeMs>(cell.record[kRecordCreatedWord].load()),
-                    .last_seen = static_cast<TimeMs>(cell.activity.load() & kTimeMask)};
+                    .last_seen = last_seen_of(cell)};
     switch (check_expiry(ages, timeouts, now)) {
         case Expiry::idle:
             return Departure::expired_idle;
@@ -70,6 +77,34 @@ std::size_t sweep(const ShardView& shard, const SweepLimits& limits, TimeMs now,
     return removed;
 }
 
+// The least recently active of the sessions near the cursor that the second tier holds: it comes
+// back from there when it is asked for. No tombstone: it has not ended. False: none.
+bool evict_one(const ShardView& shard) noexcept {
+    Cell* idlest = nullptr;
+    std::uint32_t index = shard.shard->sweep_cursor.load();
+    for (std::size_t i = 0; i < std::min<std::size_t>(kEvictSample, shard.header->cells); ++i) {
+        index = index < shard.header->cells ? index + 1 : 1;
+        Cell& cell = shard.cell(index);
+        const bool may_go = state_of(cell) == CellState::live && is_held(cell.stamp.load());
+        if (may_go && (idlest == nullptr || last_seen_of(cell) < last_seen_of(*idlest))) {
+            idlest = &cell;
+        }
+    }
+    shard.shard->sweep_cursor.store(index);
+    if (idlest == nullptr) {
+        return false;
+    }
+    end_cell(shard, bucket_of(shard, hash_of(*shard.header, handle_words(*idlest))), *idlest);
+    return true;
+}
+
+// Looks at every cell once at the most.
+void evict_until(const ShardView& shard, std::size_t need) noexcept {
+    for (std::size_t seen = 0; seen < shard.header->cells && !has_free(shard, need);) {
+        seen += evict_one(shard) ? 1 : kEvictSample;
+    }
+}
+
 // Room for a record, expired sessions reclaimed if need be. inserted: there is room.
 InsertResult make_room(const ShardView& shard, std::size_t record_size, const SweepLimits& limits,
                        TimeMs now) noexcept {
@@ -79,6 +114,9 @@ InsertResult make_room(const ShardView& shard, std::size_t record_size, const Sw
     }
     if (!has_free(shard, need)) {
         sweep(shard, limits, now, shard.header->cells, 0);
+        if (limits.evict) {
+            evict_until(shard, need);
+        }
     }
     return !has_free(shard, need) ? InsertResult::full : InsertResult::inserted;
 }
@@ -95,7 +133,12 @@ InsertResult Table::insert(LockedShard& locked, const Token& token, ByteView rec
     }
     const InsertResult room = make_room(shard, record.size(), limits, now);
     if (room == InsertResult::inserted) {
-        link(shard, bucket, fill_cell(shard, {token, record, last_seen, 0}));
+        link(shard, bucket,
+             fill_cell(shard, {.token = token,
+                               .record = record,
+                               .last_seen = last_seen,
+                               .confirmed = 0,
+                               .edition = 0}));
     }
     return room;
 }
@@ -112,6 +155,7 @@ std::optional<InsertResult> Table::replace(LockedShard& locked, const Handle& ha
     if (old == nullptr || state_of(*old) != CellState::live) {
         return std::nullopt;
     }
+    unhold(locked, handle);  // making room must not evict it
     const InsertResult room = make_room(shard, record.size(), limits, now);
     if (room != InsertResult::inserted) {
         return room;
@@ -122,7 +166,11 @@ std::optional<InsertResult> Table::replace(LockedShard& locked, const Handle& ha
     }
     SessionView view;
     find_locked(locked, handle, view, {});  // token and last seen; the record is not wanted
-    Cell& cell = fill_cell(shard, {view.token, record, view.last_seen, old->edition.load() + 1});
+    Cell& cell = fill_cell(shard, {.token = view.token,
+                                   .record = record,
+                                   .last_seen = view.last_seen,
+                                   .confirmed = view.confirmed,
+                                   .edition = old->edition.load() + 1});
     link(shard, bucket, cell);
     old->state.store_release(static_cast<std::uint32_t>(CellState::ended));
     unlink(shard, bucket, *old);
@@ -143,10 +191,42 @@ bool Table::supersede(LockedShard& locked, const Handle& handle, const Handle& s
     }
     // The successor counts only once the state says so: one store decides.
     store_words(cell->successor, successor);
-    cell->superseded_until.store(  // 0 would read as live
-        static_cast<std::uint64_t>(std::max<TimeMs>(until, 1)));
+    cell->stamp.store(stamp_of(std::max<TimeMs>(until, 1), false));  // 0 would read as live
     cell->state.store_release(static_cast<std::uint32_t>(CellState::superseded));
     return true;
+}
+
+bool Table::confirm(LockedShard& locked, const Handle& handle, TimeMs at) const noexcept {
+    const ShardView& shard = locked.shard();
+    const HandleWords words = words_of(handle);
+    Cell* const cell = find_head(shard, bucket_of(shard, hash_of(*header_, words)), words);
+    if (cell == nullptr || state_of(*cell) != CellState::live) {
+        return false;
+    }
+    cell->stamp.store(stamp_of(at, is_held(cell->stamp.load())));
+    return true;
+}
+
+bool Table::hold(LockedShard& locked, const Handle& handle,
+                 std::uint32_t change_counter) const noexcept {
+    const ShardView& shard = locked.shard();
+    const HandleWords words = words_of(handle);
+    Cell* const cell = find_head(shard, bucket_of(shard, hash_of(*header_, words)), words);
+    if (cell == nullptr || state_of(*cell) != CellState::live ||
+        cell->record[kRecordCounterWord].load() >> 32 != change_counter) {
+        return false;
+    }
+    cell->stamp.store(cell->stamp.load() | stamp_of(0, true));
+    return true;
+}
+
+void Table::unhold(LockedShard& locked, const Handle& handle) const noexcept {
+    const ShardView& shard = locked.shard();
+    const HandleWords words = words_of(handle);
+    Cell* const cell = find_head(shard, bucket_of(shard, hash_of(*header_, words)), words);
+    if (cell != nullptr && state_of(*cell) == CellState::live) {
+        cell->stamp.store(cell->stamp.load() & ~stamp_of(0, true));
+    }
 }
 
 bool Table::remove(LockedShard& locked, const Handle& handle, Departure why,

@@ -1,0 +1,22 @@
+// Told of every change this node makes to a session, after it stands in the zone, so that the
+// second tier can follow. Called with no lock held; must not call back into lifecycle.
+#pragma once
+
+#include "core/bytes.h"
+#include "core/zone/table.h"
+
+namespace sg {
+
+class Journal {
+  public:
+    // The session is so now: new, changed, or superseded. `record` is as encode_record wrote it.
+    virtual void saved(const SessionView& view, ByteView record) noexcept = 0;
+
+    // The session is no more; nothing may bring it back until then.
+    virtual void ended(const Token& token, Departure why, TimeMs until) noexcept = 0;
+
+  protected:
+    ~Journal() = default;
+};
+
+}  // namespace sg

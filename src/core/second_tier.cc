@@ -1,0 +1,209 @@
+#include "core/second_tier.h"
+
+#include "core/enforce.h"
+#include "core/journal.h"
+#include "core/lifecycle.h"
+#include "core/zone/shard_lock.h"
+
+namespace sg {
+namespace {
+
+Lesson gone(Status status) noexcept {
+    return {.learned = Learned::gone, .status = status};
+}
+
+constexpr Lesson kKnown{.learned = Learned::known};
+constexpr Lesson kUnknown{};
+
+SweepLimits sweep_limits(const Realm& realm) noexcept {
+    return {
+        .idle = realm.timeouts.idle, .absolute = realm.timeouts.absolute, .evict = realm.has_store};
+}
+
+// A replaced session is a later state than the record it was replaced with.
+Version version_of(const Record& record, bool superseded) noexcept {
+    return {.counter = record.change_counter + (superseded ? 1 : 0), .node = record.node};
+}
+
+// What this node has, read under the shard's lock.
+struct Here {
+    FindResult found = FindResult::absent;
+    SessionView view;
+    std::optional<Record> record;
+
+    bool is_there() const noexcept { return found == FindResult::found && record.has_value(); }
+    bool is_live() const noexcept { return is_there() && view.superseded_until == 0; }
+};
+
+Here look_here(const Realm& realm, LockedShard& shard, const Handle& handle,
+               ByteSpan work) noexcept {
+    Here here;
+    here.found = realm.table->find_locked(shard, handle, here.view, work);
+    if (here.found == FindResult::found) {
+        here.record = decode_record(work.first(here.view.record_size));
+    }
+    return here;
+}
+
+bool has_expired(const Realm& realm, const Here& here, TimeMs now) noexcept {
+    const Timeouts timeouts = effective_timeouts(realm.timeouts, here.record->idle_limit_s,
+                                                 here.record->absolute_limit_s);
+    const Ages ages{.created = here.record->created, .last_seen = here.view.last_seen};
+    return check_expiry(ages, timeouts, now) != Expiry::alive;
+}
+
+Lesson learn_ended(const Realm& realm, const Token& token, const StoreEntry& entry,
+                   TimeMs now) noexcept {
+    LockedShard shard = realm.table->lock(token.handle);
+    if (!realm.table->find_tombstone(token.handle, now)) {
+        realm.table->remove(shard, token.handle, entry.why, entry.expires);
+    }
+    return gone(status_of(entry.why));
+}
+
+// The store has it, this node has not.
+Lesson take_in(const Realm& realm, LockedShard& shard, const StoreEntry& entry,
+               TimeMs now) noexcept {
+    if (entry.superseded_until != 0) {
+        return gone(Status::regenerated);
+    }
+    const InsertResult result = realm.table->insert(shard, entry.token, entry.record,
+                                                    entry.last_seen, sweep_limits(realm), now);
+    if (result != InsertResult::inserted) {
+        return {.learned = Learned::no_room};
+    }
+    realm.table->confirm(shard, entry.token.handle, now);
+    realm.table->hold(shard, entry.token.handle, entry.version.counter);
+    return kKnown;
+}
+
+enum class Newer : std::uint8_t { here, there, neither };
+
+Newer compare(const Realm& realm, const Here& here, const StoreEntry& entry,
+              ByteView record) noexcept {
+    const auto ours = session_entry(realm, here.view, record);
+    if (ours && wins(*ours, entry)) {
+        return Newer::here;
+    }
+    return !ours || wins(entry, *ours) ? Newer::there : Newer::neither;
+}
+
+void follow(const Realm& realm, LockedShard& shard, const StoreEntry& entry, TimeMs now) noexcept {
+    const Handle& handle = entry.token.handle;
+    realm.table->replace(shard, handle, entry.record, sweep_limits(realm), now);
+    if (entry.superseded_until != 0) {
+        realm.table->supersede(shard, handle, entry.successor, entry.superseded_until);
+    }
+}
+
+// Last seen is a maximum over all nodes.
+void advance(const Realm& realm, LockedShard& shard, const StoreEntry& entry) noexcept {
+    SessionView view;
+    if (realm.table->find_locked(shard, entry.token.handle, view, {}) != FindResult::absent) {
+        realm.table->touch(view.slot, entry.last_seen);
+    }
+}
+
+Lesson learn_session(const Realm& realm, const Token& token, const StoreEntry& entry, TimeMs now,
+                     ByteSpan work) noexcept {
+    // The credential decides; and what this build cannot read is nobody's proof of anything.
+    if (!same_token(entry.token, token) || !decode_record(entry.record)) {
+        return kUnknown;
+    }
+    Here here;
+    Newer newer = Newer::neither;
+    {
+        LockedShard shard = realm.table->lock(token.handle);
+        if (const auto why = realm.table->find_tombstone(token.handle, now)) {
+            return gone(status_of(*why));
+        }
+        here = look_here(realm, shard, token.handle, work);
+        if (!here.is_there()) {
+            return here.found == FindResult::absent ? take_in(realm, shard, entry, now) : kUnknown;
+        }
+        newer = compare(realm, here, entry, work.first(here.view.record_size));
+        if (newer == Newer::there) {
+            follow(realm, shard, entry, now);
+        }
+        advance(realm, shard, entry);
+        realm.table->confirm(shard, token.handle, now);
+        realm.table->hold(shard, token.handle, entry.version.counter);
+    }
+    if (newer == Newer::here && realm.journal != nullptr) {
+        realm.journal->saved(here.view, work.first(here.view.record_size));
+    }
+    return kKnown;
+}
+
+Lesson learn_absent(const Realm& realm, const Token& token, TimeMs now, ByteSpan work) noexcept {
+    Here here;
+    {
+        LockedShard shard = realm.table->lock(token.handle);
+        if (const auto why = realm.table->find_tombstone(token.handle, now)) {
+            return gone(status_of(*why));
+        }
+        here = look_here(realm, shard, token.handle, work);
+        if (!here.is_there()) {
+            return gone(Status::absent);
+        }
+        realm.table->confirm(shard, token.handle, now);
+    }
+    // A logout leaves a tombstone: what the store has simply lost, or never got, is written again.
+    if (here.is_live() && !has_expired(realm, here, now) && realm.journal != nullptr) {
+        realm.journal->saved(here.view, work.first(here.view.record_size));
+    }
+    return kKnown;
+}
+
+}  // namespace
+
+std::optional<StoreEntry> session_entry(const Realm& realm, const SessionView& view,
+                                        ByteView bytes) noexcept {
+    const auto record = decode_record(bytes);
+    if (!record) {
+        return std::nullopt;
+    }
+    const Timeouts timeouts =
+        effective_timeouts(realm.timeouts, record->idle_limit_s, record->absolute_limit_s);
+    StoreEntry entry;
+    entry.kind = EntryKind::session;
+    entry.version = version_of(*record, view.superseded_until != 0);
+    entry.expires = record->created + timeouts.absolute + kTombstoneSlack;
+    entry.token = view.token;
+    entry.last_seen = view.last_seen;
+    entry.superseded_until = view.superseded_until;
+    entry.successor = view.successor;
+    entry.record = bytes;
+    return entry;
+}
+
+void note_held(const Realm& realm, const StoreEntry& entry) noexcept {
+    if (entry.kind == EntryKind::session && entry.superseded_until == 0) {
+        LockedShard shard = realm.table->lock(entry.token.handle);
+        realm.table->hold(shard, entry.token.handle, entry.version.counter);
+    }
+}
+
+StoreEntry ended_entry(Departure why, TimeMs until) noexcept {
+    StoreEntry entry;
+    entry.kind = EntryKind::ended;
+    entry.why = why;
+    entry.expires = until;
+    return entry;
+}
+
+Lesson learn(const Realm& realm, const Token& token, StoreAnswer answer, const StoreEntry& entry,
+             TimeMs now, ByteSpan work) noexcept {
+    switch (answer) {
+        case StoreAnswer::unknown:
+            return kUnknown;
+        case StoreAnswer::absent:
+            return learn_absent(realm, token, now, work);
+        case StoreAnswer::found:
+            break;
+    }
+    return entry.kind == EntryKind::ended ? learn_ended(realm, token, entry, now)
+                                          : learn_session(realm, token, entry, now, work);
+}
+
+}  // namespace sg

@@ -1,0 +1,319 @@
+// What a store's answer means for the zone.
+#include "core/second_tier.h"
+
+#include <vector>
+
+#include "core/journal.h"
+#include "core/zone/shard_lock.h"
+#include "unit/support.h"
+
+using namespace sg;
+using namespace sg::test;
+
+namespace {
+
+constexpr TimeMs kLater = kNow + kMinute;
+
+// Remembers what it was told.
+class Notebook final : public Journal {
+  public:
+    struct Note {
+        Token token;
+        bool ended = false;
+        StoreEntry entry;  // of what was saved, without its record
+    };
+    void saved(const SessionView& view, ByteView record) noexcept override {
+        Note note;
+        note.token = view.token;
+        const auto entry = session_entry(world.realm, view, record);
+        if (entry) {
+            note.entry = *entry;
+            note.entry.record = {};
+        }
+        notes.push_back(note);
+    }
+    void ended(const Token& token, Departure why, TimeMs until) noexcept override {
+        notes.push_back({.token = token, .ended = true, .entry = ended_entry(why, until)});
+    }
+    std::vector<Note> notes;
+};
+
+Notebook notebook;
+std::array<std::uint8_t, kWorkBytes> work;
+
+void fresh() {
+    fresh_world(256 * 1024, true);
+    notebook.notes.clear();
+    world.realm.journal = &notebook;
+}
+
+ByteView encoded(const Record& record) {
+    static std::array<std::uint8_t, 2048> bytes;
+    return ByteView(bytes).first(encode_record(record, bytes));
+}
+
+Record changed_record(std::uint32_t counter, std::string_view roles = "editor admin") {
+    Record record = login_record(kNow, roles);
+    record.change_counter = counter;
+    return record;
+}
+
+StoreEntry entry_of(const Token& token, const Record& record, TimeMs last_seen = kNow) {
+    SessionView view;
+    view.token = token;
+    view.last_seen = last_seen;
+    return session_entry(world.realm, view, encoded(record)).value();
+}
+
+Lesson learn_found(const Token& token, const StoreEntry& entry, TimeMs now = kLater) {
+    return learn(world.realm, token, StoreAnswer::found, entry, now, work);
+}
+
+void assert_known(const Lesson& lesson) {
+    assert_int_equal(lesson.learned, Learned::known);
+}
+
+void assert_gone(const Lesson& lesson, Status status) {
+    assert_int_equal(lesson.learned, Learned::gone);
+    assert_status(lesson.status, status);
+}
+
+struct Here {
+    FindResult found = FindResult::absent;
+    SessionView view;
+    Record record;
+};
+
+Here here(const Token& token) {
+    static std::array<std::uint8_t, 2048> bytes;
+    Here now;
+    now.found = look_up(*world.table, token.handle, now.view, bytes);
+    if (now.found == FindResult::found) {
+        now.record = decode_record(ByteView(bytes).first(now.view.record_size)).value();
+    }
+    return now;
+}
+
+// Would catch: a session of another node, or of the time before a restart, that is not let in.
+void a_session_of_the_store_comes_into_the_zone(void**) {
+    fresh();
+    const Token token = genuine_token();
+    assert_known(learn_found(token, entry_of(token, changed_record(3), kNow + kSecond)));
+    const Here now = here(token);
+    assert_int_equal(now.found, FindResult::found);
+    assert_true(same_token(now.view.token, token));
+    assert_text(now.record.user, "alice");
+    assert_int_equal(now.view.last_seen, kNow + kSecond);
+    assert_int_equal(now.view.confirmed, kLater);
+    assert_int_equal(notebook.notes.size(), 0);
+}
+
+// Threat: a mixed-up answer, a copied entry. Would catch: one user let in as another.
+void an_entry_with_another_credential_is_nobodys(void**) {
+    fresh();
+    const Token token = genuine_token();
+    assert_int_equal(learn_found(token, entry_of(genuine_token(), changed_record(0))).learned,
+                     Learned::unknown);
+    Token other_secret = token;
+    other_secret.secret[15] ^= 0x80;
+    assert_int_equal(learn_found(token, entry_of(other_secret, changed_record(0))).learned,
+                     Learned::unknown);
+    StoreEntry unreadable = entry_of(token, changed_record(0));
+    unreadable.record = unreadable.record.first(unreadable.record.size() - 1);
+    assert_int_equal(learn_found(token, unreadable).learned, Learned::unknown);
+    assert_int_equal(here(token).found, FindResult::absent);
+}
+
+// Threat: resurrection. Would catch: a logout here undone by what the store still says, whenever
+// the answer comes.
+void what_was_ended_here_stays_ended(void**) {
+    fresh();
+    const Token token = put_session(login_record());
+    const StoreEntry entry = entry_of(token, changed_record(9));
+    end_session(world.realm, token.handle, Departure::ended, kNow);
+    assert_gone(learn_found(token, entry), Status::ended);
+    assert_gone(learn(world.realm, token, StoreAnswer::absent, {}, kLater, work), Status::ended);
+    assert_int_equal(here(token).found, FindResult::absent);
+}
+
+// Would catch: a session ended on another node that goes on here.
+void what_was_ended_elsewhere_ends_here(void**) {
+    fresh();
+    const Token token = put_session(login_record());
+    assert_gone(learn_found(token, ended_entry(Departure::expired_absolute, kNow + kHour)),
+                Status::expired_absolute);
+    assert_int_equal(here(token).found, FindResult::absent);
+    assert_true(world.table->find_tombstone(token.handle, kLater) == Departure::expired_absolute);
+    const Token unknown = genuine_token();
+    assert_gone(learn_found(unknown, ended_entry(Departure::ended, kNow + kHour)), Status::ended);
+}
+
+// Would catch: rights that were taken away on another node and stay here; and a change made here
+// undone by an older state of the store.
+void the_later_state_wins_in_both_directions(void**) {
+    fresh();
+    const Token token = put_session(changed_record(2, "editor admin"));
+    assert_known(learn_found(token, entry_of(token, changed_record(3, "reader"))));
+    assert_text(here(token).record.roles, "reader");
+    assert_int_equal(notebook.notes.size(), 0);
+
+    assert_known(learn_found(token, entry_of(token, changed_record(1, "root"))));
+    assert_text(here(token).record.roles, "reader");
+    assert_int_equal(notebook.notes.size(), 1);  // the store is behind: told again
+    assert_int_equal(notebook.notes[0].entry.version.counter, 3);
+
+    assert_known(learn_found(token, entry_of(token, changed_record(3, "reader"))));
+    assert_int_equal(notebook.notes.size(), 1);
+}
+
+// Would catch: a user who is busy on another node and idle here, or the other way round.
+void last_seen_is_the_latest_of_both(void**) {
+    fresh();
+    const Token token = put_session(login_record(), kNow + 30 * kSecond);
+    assert_known(learn_found(token, entry_of(token, changed_record(0), kNow + 10 * kSecond)));
+    assert_int_equal(here(token).view.last_seen, kNow + 30 * kSecond);
+    assert_known(learn_found(token, entry_of(token, changed_record(0), kNow + 50 * kSecond)));
+    assert_int_equal(here(token).view.last_seen, kNow + 50 * kSecond);
+}
+
+// Would catch: a live session thrown out because the store has lost it; and one that has expired
+// written again.
+void a_live_session_that_the_store_lost_is_written_again(void**) {
+    fresh();
+    const Token token = put_session(login_record());
+    assert_known(learn(world.realm, token, StoreAnswer::absent, {}, kLater, work));
+    assert_int_equal(notebook.notes.size(), 1);
+    assert_true(same_token(notebook.notes[0].token, token));
+    assert_int_equal(here(token).view.confirmed, kLater);
+    learn(world.realm, token, StoreAnswer::absent, {}, kNow + kTimeouts.idle, work);
+    assert_int_equal(notebook.notes.size(), 1);
+    assert_gone(learn(world.realm, genuine_token(), StoreAnswer::absent, {}, kLater, work),
+                Status::absent);
+}
+
+// Would catch: an outage taken for an answer.
+void no_answer_teaches_nothing(void**) {
+    fresh();
+    const Token token = put_session(login_record());
+    assert_int_equal(learn(world.realm, token, StoreAnswer::unknown, {}, kLater, work).learned,
+                     Learned::unknown);
+    assert_int_equal(here(token).found, FindResult::found);
+    assert_int_equal(here(token).view.confirmed, 0);
+}
+
+// Would catch: an old handle that was replaced elsewhere and passes here with all its rights.
+void a_replaced_handle_is_replaced_here_too(void**) {
+    fresh();
+    const Token token = put_session(login_record());
+    const Token successor = genuine_token();
+    SessionView view;
+    view.token = token;
+    view.last_seen = kNow;
+    view.superseded_until = kLater + kSecond;
+    view.successor = successor.handle;
+    const StoreEntry entry = session_entry(world.realm, view, encoded(login_record())).value();
+    assert_known(learn_found(token, entry));
+    assert_int_equal(here(token).view.superseded_until, kLater + kSecond);
+    const Token stranger = genuine_token();
+    view.token = stranger;
+    assert_gone(
+        learn_found(stranger, session_entry(world.realm, view, encoded(login_record())).value()),
+        Status::regenerated);
+}
+
+// Would catch: a store that lets in fewer sessions than it holds, once the zone is full; and one
+// that drives out what is nowhere else.
+void only_what_the_store_holds_makes_room(void**) {
+    fresh();
+    std::vector<Token> all;
+    world.realm.has_store = false;
+    for (;;) {
+        const Token token = genuine_token();
+        LockedShard shard = world.table->lock(token.handle);
+        if (world.table->insert(shard, token, encoded(login_record()),
+                                kNow + static_cast<TimeMs>(all.size()),
+                                {.idle = kTimeouts.idle, .absolute = kTimeouts.absolute},
+                                kNow) != InsertResult::inserted) {
+            break;
+        }
+        all.push_back(token);
+    }
+    world.realm.has_store = true;
+    const Token first = genuine_token();
+    assert_int_equal(learn_found(first, entry_of(first, changed_record(0))).learned,
+                     Learned::no_room);
+
+    note_held(world.realm, entry_of(all[5], changed_record(1)));  // another state: not held
+    assert_int_equal(learn_found(first, entry_of(first, changed_record(0))).learned,
+                     Learned::no_room);
+    note_held(world.realm, entry_of(all[7], changed_record(0)));
+    note_held(world.realm, entry_of(all[3], changed_record(0)));
+    assert_known(learn_found(first, entry_of(first, changed_record(0))));
+    assert_int_equal(here(all[7]).found, FindResult::found);
+    assert_int_equal(here(all[3]).found, FindResult::absent);  // the least recently active
+    assert_false(world.table->find_tombstone(all[3].handle, kLater).has_value());
+}
+
+// The order of events is the order of versions. Would catch: a store that keeps the state before.
+void every_change_is_told_and_wins_over_the_one_before(void**) {
+    fresh();
+    ControlError error;
+    static std::array<std::uint8_t, 512> scratch;
+    const auto command = [&](std::string_view text) {
+        return parse_control(text, kMaxData, scratch, error).value();
+    };
+    const Changed opened =
+        open_session(world.realm, world.random, command("create; user=\"a\""), kNow, work);
+    assert_int_equal(opened.result, Change::done);
+    change_session(world.realm, world.random, opened.token->handle, command("update; data.x=\"1\""),
+                   kMaxData, kNow, work);
+    const Changed renewed = change_session(world.realm, world.random, opened.token->handle,
+                                           command("renew"), kMaxData, kNow, work);
+    end_session(world.realm, renewed.token->handle, Departure::ended, kNow);
+    assert_int_equal(notebook.notes.size(), 5);
+    const auto& note = notebook.notes;
+    assert_true(same_token(note[0].token, *opened.token));
+    assert_true(wins(note[1].entry, note[0].entry));  // update
+    assert_true(same_token(note[2].token, *renewed.token));
+    assert_true(same_token(note[3].token, *opened.token));
+    assert_true(note[3].entry.superseded_until != 0);
+    assert_true(wins(note[3].entry, note[1].entry));  // the old handle, replaced
+    assert_true(note[4].ended && wins(note[4].entry, note[2].entry));
+    assert_false(wins(note[2].entry, note[4].entry));
+}
+
+// Would catch: a logout in an outage that ends nothing once the store is back; and a forged token
+// that fills the store.
+void a_logout_of_a_session_nobody_knows_is_told(void**) {
+    fresh();
+    const Token token = genuine_token();
+    end_unknown(world.realm, token, Departure::ended, kNow);
+    assert_int_equal(notebook.notes.size(), 1);
+    assert_true(notebook.notes[0].ended);
+    assert_gone(learn_found(token, entry_of(token, changed_record(0))), Status::ended);
+    Token forged = genuine_token();
+    forged.tag[0] ^= 1;
+    end_unknown(world.realm, forged, Departure::ended, kNow);
+    assert_int_equal(notebook.notes.size(), 1);
+    assert_false(world.table->find_tombstone(forged.handle, kNow).has_value());
+}
+
+}  // namespace
+
+int main() {
+    const CMUnitTest tests[] = {
+        cmocka_unit_test(a_session_of_the_store_comes_into_the_zone),
+        cmocka_unit_test(an_entry_with_another_credential_is_nobodys),
+        cmocka_unit_test(what_was_ended_here_stays_ended),
+        cmocka_unit_test(what_was_ended_elsewhere_ends_here),
+        cmocka_unit_test(the_later_state_wins_in_both_directions),
+        cmocka_unit_test(last_seen_is_the_latest_of_both),
+        cmocka_unit_test(a_live_session_that_the_store_lost_is_written_again),
+        cmocka_unit_test(no_answer_teaches_nothing),
+        cmocka_unit_test(a_replaced_handle_is_replaced_here_too),
+        cmocka_unit_test(only_what_the_store_holds_makes_room),
+        cmocka_unit_test(every_change_is_told_and_wins_over_the_one_before),
+        cmocka_unit_test(a_logout_of_a_session_nobody_knows_is_told),
+    };
+    return cmocka_run_group_tests_name("second tier", tests, nullptr, nullptr);
+}
