@@ -32,6 +32,8 @@ PURE      := $(filter-out src/nginx/%,$(SOURCES))
 THROWING  := $(addsuffix /%,$(addprefix src/,$(call from_config,throwing_folders)))
 UNITS     := $(patsubst t/unit/%.cc,%,$(wildcard t/unit/*_test.cc))
 UNIT_AIDS := $(filter-out $(UNITS:%=t/unit/%.cc),$(wildcard t/unit/*.cc))
+STORE_TESTS := $(patsubst t/store/%.cc,%,$(wildcard t/store/*_test.cc))
+STORE_AIDS  := $(filter-out $(STORE_TESTS:%=t/store/%.cc),$(wildcard t/store/*.cc))
 FUZZERS   := $(patsubst t/fuzz/%.cc,%,$(wildcard t/fuzz/*_fuzz.cc))
 
 CXXFLAGS          := $(call from_config,cxxflags) -I src
@@ -48,7 +50,8 @@ LINK     := -shared -Wl,-z,relro,-z,now \
             -Wl,--version-script=build/nginx/session_guard/exports.map
 UNIT     := -O1 -g -DSG_TEST_STORES
 # Warnings are the other builds' business.
-SANITIZE_PURE := -fsanitize=address,undefined -fno-omit-frame-pointer -D_GLIBCXX_ASSERTIONS -Wno-error
+# (vptr: src/ has no RTTI.)
+SANITIZE_PURE := -fsanitize=address,undefined -fno-sanitize=vptr -fno-omit-frame-pointer -D_GLIBCXX_ASSERTIONS -Wno-error
 # Not the checks that nginx itself trips over.
 SANITIZE := $(SANITIZE_PURE) -fno-sanitize=alignment,nonnull-attribute,pointer-overflow
 
@@ -67,13 +70,13 @@ test: ## all that must pass: lint, unit, it, asan, fuzz; ends with `N passed, N 
 
 build: build/release/$(MODULE).so ## the module for Debian's nginx, in build/release/
 
-unit: $(UNITS:%=build/unit/%) ## unit tests of all that does not need nginx
+unit: $(UNITS:%=build/unit/%) $(STORE_TESTS:%=build/unit/%) ## unit tests of all that does not need nginx
 	t/tools/unit unit $^
 
 it: build/test/$(MODULE).so | need-it ## tests against Debian's nginx (TESTS='t/01-x.t' for some)
 	TEST_NGINX_BINARY=$(NGINX) TEST_NGINX_MODULE=$(CURDIR)/$< t/tools/it it $(TESTS)
 
-asan: $(UNITS:%=build/unit-asan/%) build/asan/$(MODULE).so build/asan/nginx/nginx | need-it
+asan: $(UNITS:%=build/unit-asan/%) $(STORE_TESTS:%=build/unit-asan/%) build/asan/$(MODULE).so build/asan/nginx/nginx | need-it
 asan: ## unit and it again, module and an nginx of its own under ASan and UBSan
 	status=0; \
 	t/tools/unit asan-unit $(filter build/unit-asan/%,$^) || status=1; \
@@ -102,16 +105,17 @@ clean: ## removes build/
 
 # ---------------------------------------------------------------- Debian packages each word needs
 
-PACKAGES_build := g++ nginx nginx-dev libssl-dev nlohmann-json3-dev
+PACKAGES_build := g++ nginx nginx-dev libssl-dev liblmdb-dev nlohmann-json3-dev
 PACKAGES_run := openssl
-PACKAGES_unit := g++ libssl-dev nlohmann-json3-dev libcmocka-dev perl
+PACKAGES_unit := g++ libssl-dev liblmdb-dev nlohmann-json3-dev libcmocka-dev perl
+PACKAGES_store := $(PACKAGES_unit)
 PACKAGES_it := perl curl openssl libio-socket-ssl-perl
 PACKAGES_source := $(PACKAGES_build) gcc dpkg-dev libpcre2-dev zlib1g-dev
-PACKAGES_fuzz := clang libclang-rt-dev g++ libssl-dev nlohmann-json3-dev
+PACKAGES_fuzz := clang libclang-rt-dev g++ libssl-dev liblmdb-dev nlohmann-json3-dev
 PACKAGES_bench := perl wrk valgrind gnuplot-nox libnginx-mod-http-lua
 PACKAGES_lint := clang clang-format clang-tidy cppcheck libperl-critic-perl perl libcmocka-dev
 
-NEEDS := $(addprefix need-,build run unit it source fuzz bench lint)
+NEEDS := $(addprefix need-,build run unit store it source fuzz bench lint)
 .PHONY: $(NEEDS)
 $(NEEDS): need-%:
 	t/tools/need $(PACKAGES_$*)
@@ -176,9 +180,11 @@ $(foreach folder,unit unit-asan fuzz,$(eval $(call pure_library,$(folder))))
 define programs
 build/$(1)/%: t/$(2)/%.cc build/$(1)/libcore.a $(4) Makefile | need-$(2)
 	echo "  $(1) $$<"
-	$(3) -MMD -MP -o $$@ $$(filter %.cc %.a,$$^) $(LIBS) $(5)
+	$(3) -MMD -MP -o $$@ $$(filter %.cc,$$^) $$(filter %.a,$$^) $(LIBS) $(5)
 endef
 COMPILE_UNIT := g++ $(TEST_CXXFLAGS) $(UNIT)
 $(eval $(call programs,unit,unit,$(COMPILE_UNIT),$(UNIT_AIDS),-lcmocka))
 $(eval $(call programs,unit-asan,unit,$(COMPILE_UNIT) $(SANITIZE_PURE),$(UNIT_AIDS),-lcmocka))
+$(eval $(call programs,unit,store,$(COMPILE_UNIT),$(STORE_AIDS),-lcmocka))
+$(eval $(call programs,unit-asan,store,$(COMPILE_UNIT) $(SANITIZE_PURE),$(STORE_AIDS),-lcmocka))
 $(eval $(call programs,fuzz,fuzz,clang++ $(TEST_CXXFLAGS) $(UNIT) -fsanitize=fuzzer $(SANITIZE)))

@@ -1,0 +1,29 @@
+// The health of a realm's store, in the realm's zone: shared by all workers and their threads.
+// Standard layout, lock-free atomics of at most 8 bytes, no pointers.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "core/breaker.h"
+#include "store/store.h"
+
+namespace sg {
+
+inline constexpr std::size_t kMaxServers = 16;
+
+struct StoreHealth {
+    std::array<std::atomic<std::uint64_t>, static_cast<std::size_t>(StoreFault::count_)> faults{};
+    std::array<Breaker, kMaxServers>
+        breakers{};  // by position in the configuration; LMDB: the first
+};
+
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
+
+inline void count_fault(StoreHealth& health, StoreFault fault) noexcept {
+    health.faults[static_cast<std::size_t>(fault)].fetch_add(1, std::memory_order_relaxed);
+}
+
+}  // namespace sg

@@ -1,0 +1,85 @@
+// The second tier behind the zone: one small interface, three implementations (memcached, LMDB, and
+// a fake for tests), one contract test over all of them. A store is used from a thread of nginx's
+// pool: it may block up to its own deadline, and touches nothing but the batch it was given.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "core/store_entry.h"
+#include "store/bytes_box.h"
+
+namespace sg {
+
+enum class StoreVerb : std::uint8_t {
+    get,     // the session or its tombstone, last activity merged in
+    create,  // a new session: written only where nothing is
+    change,  // put-if-newer: written where an older state of the session, or nothing, is
+    end,     // writes the tombstone: absorbing
+    touch,   // last activity; update-only, never backwards
+};
+
+// One operation of a batch, question and answer. It owns its bytes.
+struct StoreOp {
+    StoreVerb verb = StoreVerb::get;
+    std::uint8_t key_id = 0;  // of the token: under which key the entry is sealed
+    StoreKey key{};
+
+    // What to write (create, change: kind session; end: kind ended; touch: kind activity). Its
+    // record points into `bytes`.
+    StoreEntry entry;
+    BytesBox bytes;
+
+    // The answer.
+    //   get     found: `seen` is the entry (kind session or ended) · absent: the store is certain
+    //   create  found: the store holds it now (a repeated create of the same state too); or
+    //           something else is there, left as it is: `lost`, and `seen` is that
+    //   change  found: the store holds this version; or a winning one: `lost`, and `seen` is that
+    //   end     found: the tombstone is there
+    //   touch   found: last seen is at least this · absent: no live session there, nothing written
+    //   unknown, for all: an error, a timeout, a closed breaker, a damaged value: not known. A
+    //           write may have happened or not; repeating it is harmless.
+    StoreAnswer answer = StoreAnswer::unknown;
+    bool lost = false;
+    StoreEntry seen;
+    BytesBox seen_bytes;  // seen.record points into it
+};
+
+// Counted by the store, read by anybody in any thread (relaxed atomics live in StoreHealth).
+enum class StoreFault : std::uint8_t {
+    unreachable,   // connect or write failed
+    timed_out,     //
+    protocol,      // an answer that is none
+    newer_layout,  // entry of a newer module
+    bad_seal,      // does not open, or does not decode
+    wrong_key,     // a mixed-up reply
+    breaker_open,  // not even asked
+    full,          // the store has no room
+    count_,
+};
+
+// In shared memory: one per realm, all workers and threads. Defined in store/health.h.
+struct StoreHealth;
+
+// One connection: used by one thread at a time. Implementations are made by the functions in
+// lmdb_store.h; destroying one closes what it opened.
+class Store {
+  public:
+    virtual ~Store() = default;
+
+    // Answers every operation of the batch. `now`: wall clock, ms. Two operations on one key in one
+    // batch are carried out in order. Never throws; takes no longer than its configured timeouts
+    // allow, however many operations fail.
+    virtual void run(std::span<StoreOp> batch, TimeMs now) noexcept = 0;
+
+    // Housekeeping, about once a minute by one worker of the node: removes at most `limit` expired
+    // entries, where the store does not by itself. Returns how many.
+    virtual std::size_t tidy(std::size_t limit, TimeMs now) noexcept {
+        (void)limit;
+        (void)now;
+        return 0;
+    }
+};
+
+}  // namespace sg
