@@ -15,6 +15,7 @@ namespace {
 struct TestFile {
     std::atomic<std::int64_t> clock_offset_ms;
     std::atomic<std::uint32_t> fail_random;
+    std::atomic<std::uint32_t> store;
 };
 
 TestFile* test_file = nullptr;  // constant-initialised; set once per process tree, then read only
@@ -43,6 +44,12 @@ TimeMs test_clock_offset() noexcept {
 
 bool test_random_fails() noexcept {
     return test_file != nullptr && test_file->fail_random.load(std::memory_order_relaxed) != 0;
+}
+
+TestStoreState test_store() noexcept {
+    return test_file != nullptr
+               ? static_cast<TestStoreState>(test_file->store.load(std::memory_order_relaxed))
+               : TestStoreState::works;
 }
 
 }  // namespace sg::ngx

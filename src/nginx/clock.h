@@ -11,10 +11,13 @@ namespace sg::ngx {
 
 #if (SESSION_GUARD_TEST_CLOCK)
 // Maps the file named by the environment variable SESSION_GUARD_TEST_FILE (64 bytes: int64 offset
-// in ms, uint32 "make the random generator fail"); once, in the master, before the fork.
+// in ms, uint32 "make the random generator fail", uint32 TestStoreState); once, in the master,
+// before the fork.
 void map_test_file() noexcept;
 TimeMs test_clock_offset() noexcept;
 bool test_random_fails() noexcept;
+enum class TestStoreState : std::uint32_t { works, fails, stalls };
+TestStoreState test_store() noexcept;
 #else
 constexpr TimeMs test_clock_offset() noexcept {
     return 0;

@@ -34,6 +34,8 @@ struct CookieVariant {
 
 enum class SecureMode : std::uint8_t { on, off, assumed };
 
+struct StoreConf;  // tier/store_conf.h
+
 // One session_realm block. Constructed in cf->pool with a cleanup that runs the destructor.
 struct RealmConf {
     ngx_str_t name{};
@@ -50,6 +52,8 @@ struct RealmConf {
     ngx_array_t* origins = nullptr;   // of std::string_view, normalised
     ngx_array_t* identity = nullptr;  // of IdentityHeader
     std::size_t max_data = 0;
+
+    StoreConf* store = nullptr;  // none: the zone alone
 
     ngx_shm_zone_t* zone = nullptr;
     ZoneRoot* shared = nullptr;  // set when the zone is initialised
@@ -114,6 +118,8 @@ struct LocationConf {
     ngx_flag_t touch;
     ngx_flag_t csrf;
     ngx_flag_t cache;
+    ngx_int_t on_store_error;  // grace in ms; 0: closed
+    TimeMs grace;              // the same, once the levels are merged
 
     // Content handlers; not inherited.
     ngx_http_handler_pt handler;
@@ -123,6 +129,7 @@ struct LocationConf {
     ngx_str_t logout_return;
     ngx_str_t clear_site_data;
     ngx_flag_t is_info;
+    ngx_array_t* status_from;  // of ngx_cidr_t: who may ask; session_status
 
     ngx_flag_t warned_bypass;  // per worker: answered without a pass, said once
     ngx_http_core_loc_conf_t* core;

@@ -6,6 +6,7 @@
 #include "nginx/clock.h"
 #include "nginx/fetch_metadata.h"
 #include "nginx/str.h"
+#include "nginx/tier/withhold.h"
 #include "nginx/worker.h"
 
 namespace sg::ngx {
@@ -203,6 +204,7 @@ ngx_int_t read_lines(ngx_http_request_t* r, RequestCtx& ctx, Pass& pass,
         log_ignored(r, &realm, "session_control of this location does not list the verb");
         return NGX_OK;
     }
+    const WriteScope writes(r, ctx);
     return execute({r, ctx, pass, realm, *command, now_ms()});
 }
 

@@ -6,9 +6,12 @@
 #include "nginx/conf_text.h"
 #include "nginx/endpoints/info.h"
 #include "nginx/endpoints/logout.h"
+#include "nginx/endpoints/status.h"
 
 namespace sg::ngx {
 namespace {
+
+constexpr ngx_int_t kDefaultGrace = 2 * kMinute;
 
 // session realm [optional] | off
 char* session(ngx_conf_t* cf, ngx_command_t*, void* data) noexcept {
@@ -96,6 +99,26 @@ char* session_login(ngx_conf_t* cf, ngx_command_t*, void* data) noexcept {
     return NGX_CONF_OK;
 }
 
+// closed | grace=time
+char* session_on_store_error(ngx_conf_t* cf, ngx_command_t*, void* data) noexcept {
+    auto& conf = *static_cast<LocationConf*>(data);
+    if (conf.on_store_error != NGX_CONF_UNSET) {
+        return is_duplicate();
+    }
+    ngx_str_t& word = words(cf)[1];
+    std::string_view value;
+    if (view(word) == "closed") {
+        conf.on_store_error = 0;
+        return NGX_CONF_OK;
+    }
+    if (!value_of(word, "grace=", value)) {
+        return invalid_parameter(cf, word);
+    }
+    ngx_str_t time = str(value);
+    conf.on_store_error = ngx_parse_time(&time, 0);
+    return conf.on_store_error != NGX_ERROR ? NGX_CONF_OK : invalid_parameter(cf, word);
+}
+
 ngx_int_t unknown_realm(ngx_conf_t* cf, const LocationConf& conf) noexcept {
     ngx_log_error(NGX_LOG_EMERG, cf->log, 0, "unknown session realm \"%V\" in %V:%ui",
                   &conf.realm_name, &conf.file, conf.line);
@@ -122,21 +145,31 @@ ngx_int_t merge_session(ngx_conf_t* cf, const LocationConf& parent, LocationConf
     return conf.realm != nullptr ? NGX_OK : unknown_realm(cf, conf);
 }
 
+const char* handler_name(const LocationConf& conf) noexcept {
+    if (conf.status_from != nullptr) {
+        return "session_status";
+    }
+    return conf.is_logout ? "session_logout" : "session_info";
+}
+
 // A later proxy_pass would take the location over without a word, and logout would end nothing.
 ngx_int_t check_content_handlers(ngx_conf_t* cf, LocationConf& conf) noexcept {
     if (conf.handler == nullptr) {
         return NGX_OK;
     }
-    const char* const problem = conf.realm == nullptr                ? "but no \"session\" realm"
-                                : conf.core->handler != conf.handler ? "and another content handler"
-                                                                     : nullptr;
+    const bool is_status = conf.status_from != nullptr;
+    const char* const problem = conf.core->handler != conf.handler ? "and another content handler"
+                                : conf.realm == nullptr && !is_status ? "but no \"session\" realm"
+                                                                      : nullptr;
     if (problem != nullptr) {
         ngx_log_error(NGX_LOG_EMERG, cf->log, 0, "location \"%V\" has \"%s\" %s in %V:%ui",
-                      &conf.core->name, conf.is_logout ? "session_logout" : "session_info", problem,
-                      &conf.handler_file, conf.handler_line);
+                      &conf.core->name, handler_name(conf), problem, &conf.handler_file,
+                      conf.handler_line);
         return NGX_ERROR;
     }
-    conf.mode = static_cast<ngx_uint_t>(SessionMode::optional);
+    if (!is_status) {
+        conf.mode = static_cast<ngx_uint_t>(SessionMode::optional);
+    }
     return NGX_OK;
 }
 
@@ -166,6 +199,9 @@ ngx_command_t commands[] = {
      NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF | NGX_CONF_FLAG,
      ngx_conf_set_flag_slot, NGX_HTTP_LOC_CONF_OFFSET, offsetof(LocationConf, csrf), nullptr},
 
+    {ngx_string("session_on_store_error"),
+     NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF | NGX_CONF_TAKE1,
+     session_on_store_error, NGX_HTTP_LOC_CONF_OFFSET, 0, nullptr},
     {ngx_string("session_cache"),
      NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF | NGX_CONF_FLAG,
      ngx_conf_set_flag_slot, NGX_HTTP_LOC_CONF_OFFSET, offsetof(LocationConf, cache), nullptr},
@@ -176,6 +212,8 @@ ngx_command_t commands[] = {
     {ngx_string("session_logout"), NGX_HTTP_LOC_CONF | NGX_CONF_NOARGS | NGX_CONF_TAKE12,
      session_logout, NGX_HTTP_LOC_CONF_OFFSET, 0, nullptr},
 
+    {ngx_string("session_status"), NGX_HTTP_LOC_CONF | NGX_CONF_NOARGS | NGX_CONF_TAKE1,
+     session_status, NGX_HTTP_LOC_CONF_OFFSET, 0, nullptr},
     {ngx_string("session_info"), NGX_HTTP_LOC_CONF | NGX_CONF_NOARGS, session_info,
      NGX_HTTP_LOC_CONF_OFFSET, 0, nullptr},
 
@@ -220,6 +258,7 @@ void* create_location_conf(ngx_conf_t* cf) noexcept {
     conf->touch = NGX_CONF_UNSET;
     conf->csrf = NGX_CONF_UNSET;
     conf->cache = NGX_CONF_UNSET;
+    conf->on_store_error = NGX_CONF_UNSET;
     return conf;
 }
 
@@ -229,7 +268,8 @@ char* merge_location_conf(ngx_conf_t* cf, void* parent, void* child) noexcept {
     conf.core = static_cast<ngx_http_core_loc_conf_t*>(
         ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module));
     // `if` and `limit_except` blocks keep the content handler of the location around them.
-    if (conf.core->noname && !conf.is_logout && !conf.is_info) {
+    if (conf.core->noname && !conf.is_logout && !conf.is_info && conf.status_from == nullptr) {
+        conf.status_from = outer.status_from;
         conf.is_logout = outer.is_logout;
         conf.logout_return = outer.logout_return;
         conf.clear_site_data = outer.clear_site_data;
@@ -250,6 +290,8 @@ char* merge_location_conf(ngx_conf_t* cf, void* parent, void* child) noexcept {
     ngx_conf_merge_value(conf.touch, outer.touch, 1);
     ngx_conf_merge_value(conf.csrf, outer.csrf, 1);
     ngx_conf_merge_value(conf.cache, outer.cache, 0);
+    ngx_conf_merge_value(conf.on_store_error, outer.on_store_error, kDefaultGrace);
+    conf.grace = conf.on_store_error;
     return NGX_CONF_OK;
 }
 

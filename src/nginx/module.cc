@@ -9,6 +9,8 @@
 #include "nginx/pass.h"
 #include "nginx/response.h"
 #include "nginx/takeout.h"
+#include "nginx/tier/store_conf.h"
+#include "nginx/tier/withhold.h"
 #include "nginx/variables.h"
 #include "nginx/worker.h"
 
@@ -79,7 +81,8 @@ ngx_int_t postconfiguration(ngx_conf_t* cf) noexcept {
         add_take_out_handlers(core) == NGX_OK &&
         add_handler(core, NGX_HTTP_PREACCESS_PHASE, preaccess_handler) == NGX_OK &&
         add_handler(core, NGX_HTTP_ACCESS_PHASE, access_handler) == NGX_OK &&
-        install_header_filter(cf) == NGX_OK && collect_identity_names(cf, *conf) == NGX_OK;
+        install_header_filter(cf) == NGX_OK && install_body_filter(*conf) == NGX_OK &&
+        collect_identity_names(cf, *conf) == NGX_OK;
     return installed ? check_logins(cf) : NGX_ERROR;
 }
 
@@ -97,12 +100,12 @@ ngx_module_t ngx_http_session_guard_module = {
     &sg::ngx::context,
     sg::ngx::commands,
     NGX_HTTP_MODULE,
-    nullptr,                // init_master
-    nullptr,                // init_module
-    sg::ngx::start_worker,  // init_process
-    nullptr,                // init_thread
-    nullptr,                // exit_thread
-    nullptr,                // exit_process
-    nullptr,                // exit_master
+    nullptr,                  // init_master
+    sg::ngx::prepare_stores,  // init_module
+    sg::ngx::start_worker,    // init_process
+    nullptr,                  // init_thread
+    nullptr,                  // exit_thread
+    sg::ngx::stop_worker,     // exit_process
+    nullptr,                  // exit_master
     NGX_MODULE_V1_PADDING,
 };

@@ -1,7 +1,9 @@
 #include "nginx/pass.h"
 
+#include <algorithm>
 #include <new>
 
+#include "core/lifecycle.h"
 #include "nginx/clock.h"
 #include "nginx/control_command.h"
 #include "nginx/fetch_metadata.h"
@@ -10,6 +12,9 @@
 #include "nginx/request_ctx.h"
 #include "nginx/request_headers.h"
 #include "nginx/takeout.h"
+#include "nginx/tier/parking.h"
+#include "nginx/tier/store_conf.h"
+#include "nginx/tier/store_queue.h"
 
 namespace sg::ngx {
 namespace {
@@ -57,24 +62,17 @@ bool sent_in_the_clear(ngx_http_request_t* r, RealmConf& realm) noexcept {
     return true;
 }
 
-// Who is it? Fills the pass's status and session.
-ngx_int_t authenticate(ngx_http_request_t* r, RequestCtx& ctx, Pass& pass) noexcept {
+// Asks the zone. Fills the pass's step, status and session.
+ngx_int_t ask_zone(ngx_http_request_t* r, RequestCtx& ctx, Pass& pass,
+                   const Candidates& candidates) noexcept {
     RealmConf& realm = *pass.conf->realm;
-    const Presented* const presented = find_presented(ctx, realm);
-    if (presented == nullptr) {
-        return NGX_OK;
-    }
-    if (sent_in_the_clear(r, realm)) {
-        pass.status = Status::insecure;
-        return NGX_OK;
-    }
-    std::size_t size = kTypicalRecordBytes * presented->candidates.count;
+    std::size_t size = kTypicalRecordBytes * candidates.count;
     for (;;) {
         const ByteSpan space = record_space(r, ctx, pass, size);
         if (space.empty()) {
             return NGX_ERROR;
         }
-        begin(realm.core, presented->candidates, now_ms(), space, pass);
+        begin(realm.core, candidates, now_ms(), space, pass);
         if (pass.step == Outcome::Step::needs_buffer) {
             size = pass.needed_bytes;
             static_cast<Outcome&>(pass) = Outcome{};
@@ -88,6 +86,71 @@ ngx_int_t authenticate(ngx_http_request_t* r, RequestCtx& ctx, Pass& pass) noexc
         }
         return NGX_OK;
     }
+}
+
+// Nobody knows more than the zone: what is good here stays good for a while, everything else is
+// unavailable, not absent.
+void decide_without_store(ngx_http_request_t* r, Pass& pass) noexcept {
+    RealmConf& realm = *pass.conf->realm;
+    if (count_event(realm, Event::store_unknown, now_ms())) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "session guard: realm \"%V\": the store gave no answer (%uL times so far)",
+                      &realm.name, event_count(realm, Event::store_unknown));
+    }
+    if (pass.status != Status::valid || !within_grace(pass, now_ms())) {
+        pass.status = Status::store_unavailable;
+    }
+    pass.step = Outcome::Step::decided;
+}
+
+// What the store said about this pass, or that it could not be asked. True: the zone knows now.
+[[gnu::noinline, gnu::cold]] bool settle(ngx_http_request_t* r, Pass& pass) noexcept {
+    const Lesson lesson = take_lesson(pass);
+    switch (lesson.learned) {
+        case Learned::known:
+            static_cast<Outcome&>(pass) = Outcome{};
+            return true;
+        case Learned::no_room:
+            return false;  // decided by the entry
+        case Learned::gone:
+            pass.status = lesson.status;
+            pass.step = Outcome::Step::decided;
+            return false;
+        case Learned::unknown:
+            break;
+    }
+    decide_without_store(r, pass);
+    return false;
+}
+
+// Once a request: what the zone alone says stands when it was in vain.
+[[gnu::noinline, gnu::cold]] ngx_int_t ask_store(ngx_http_request_t* r, Pass& pass) noexcept {
+    if (pass.settled) {
+        pass.step = Outcome::Step::decided;
+        return NGX_OK;
+    }
+    const ngx_int_t parked = park(r, pass);
+    if (parked != NGX_DECLINED) {
+        return parked;
+    }
+    settle(r, pass);
+    return NGX_OK;
+}
+
+// Who is it? NGX_OK: the pass says; NGX_AGAIN: the store is being asked.
+ngx_int_t authenticate(ngx_http_request_t* r, RequestCtx& ctx, Pass& pass) noexcept {
+    const Presented* const presented = find_presented(ctx, *pass.conf->realm);
+    if (presented == nullptr) {
+        return NGX_OK;
+    }
+    if (sent_in_the_clear(r, *pass.conf->realm)) {
+        pass.status = Status::insecure;
+        return NGX_OK;
+    }
+    if (ask_zone(r, ctx, pass, presented->candidates) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    return pass.step == Outcome::Step::needs_store ? ask_store(r, pass) : NGX_OK;
 }
 
 // Cross-site requests may neither act with a session nor log the victim in as somebody else.
@@ -118,12 +181,30 @@ bool cross_site(ngx_http_request_t* r, const Pass& pass) noexcept {
     return true;
 }
 
+// To the store at most once in a tenth of the idle timeout: when a border between two tenths lies
+// between the last touch and this one.
+void tell_activity(const Pass& pass, TimeMs now) noexcept {
+    const Session& session = pass.session;
+    const TimeMs tenth = std::max<TimeMs>(pass.conf->realm->core.timeouts.idle / 10, kSecond);
+    if (session.slot.last_seen / tenth != now / tenth &&
+        pass.conf->realm->store->queue != nullptr) {
+        pass.conf->realm->store->queue->touch(
+            session.slot.token, now,
+            session.ages.created + session.timeouts.absolute + kTombstoneSlack);
+    }
+}
+
 void touch(ngx_http_request_t* r, const Pass& pass) noexcept {
     const LocationConf& conf = *pass.conf;
     // session_info: looking at the clock does not move it, a POST ("I am still here") does.
     const bool counts = conf.is_info ? r->method == NGX_HTTP_POST : conf.touch != 0;
-    if (counts && !pass.session.restricted) {
-        conf.realm->core.table->touch(pass.session.slot.slot, now_ms());
+    if (!counts || pass.session.restricted) {
+        return;
+    }
+    const TimeMs now = now_ms();
+    if (conf.realm->core.table->touch(pass.session.slot.slot, now) &&
+        conf.realm->store != nullptr) {
+        tell_activity(pass, now);
     }
 }
 
@@ -151,6 +232,15 @@ ngx_int_t authorise(ngx_http_request_t* r, RequestCtx& ctx, Pass& pass) noexcept
     return refuse(r, ctx, pass, pass.status);
 }
 
+// It is known who it is. Subrequests, which skip ACCESS, are decided here.
+ngx_int_t go_on(ngx_http_request_t* r, RequestCtx& ctx, Pass& pass) noexcept {
+    if (r == r->main) {
+        return NGX_DECLINED;
+    }
+    const ngx_int_t rc = authorise(r, ctx, pass);
+    return rc == NGX_OK ? NGX_DECLINED : rc;
+}
+
 }  // namespace
 
 ngx_int_t preaccess_handler(ngx_http_request_t* r) noexcept {
@@ -161,27 +251,35 @@ ngx_int_t preaccess_handler(ngx_http_request_t* r) noexcept {
     if (ctx == nullptr) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
-    // The location before this one may have been told something about the session by its upstream.
-    const ngx_int_t earlier = read_control(r, *ctx);
-    if (earlier != NGX_OK) {
-        return earlier;
+    Pass* pass = parked_pass(r, *ctx);
+    if (pass != nullptr) {
+        if (is_waiting(*pass)) {
+            return NGX_AGAIN;
+        }
+        if (!settle(r, *pass)) {
+            return go_on(r, *ctx, *pass);
+        }
+    } else {
+        // The location before this one may have been told something about the session by its
+        // upstream.
+        const ngx_int_t earlier = read_control(r, *ctx);
+        if (earlier != NGX_OK) {
+            return earlier;
+        }
+        LocationConf* const conf = location_conf(r);
+        pass = enter(r, *ctx, conf);
+        if (pass == nullptr || drop_identity(r, *ctx, *conf) != NGX_OK) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+        if (conf->realm == nullptr) {
+            return NGX_DECLINED;
+        }
     }
-    LocationConf* const conf = location_conf(r);
-    Pass* const pass = enter(r, *ctx, conf);
-    if (pass == nullptr || drop_identity(r, *ctx, *conf) != NGX_OK) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    const ngx_int_t known = authenticate(r, *ctx, *pass);
+    if (known != NGX_OK) {
+        return known == NGX_AGAIN ? NGX_AGAIN : NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
-    if (conf->realm == nullptr) {
-        return NGX_DECLINED;
-    }
-    if (authenticate(r, *ctx, *pass) != NGX_OK) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-    if (r == r->main) {
-        return NGX_DECLINED;
-    }
-    const ngx_int_t rc = authorise(r, *ctx, *pass);
-    return rc == NGX_OK ? NGX_DECLINED : rc;
+    return go_on(r, *ctx, *pass);
 }
 
 ngx_int_t access_handler(ngx_http_request_t* r) noexcept {

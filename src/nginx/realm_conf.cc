@@ -9,6 +9,7 @@
 #include "nginx/identity.h"
 #include "nginx/key_file.h"
 #include "nginx/realm_cookie.h"
+#include "nginx/tier/store_conf.h"
 
 namespace sg::ngx {
 namespace {
@@ -17,6 +18,8 @@ constexpr std::string_view kDefaultIdle = "15m";
 constexpr std::string_view kDefaultAbsolute = "8h";
 constexpr ssize_t kDefaultZone = 16 * 1024 * 1024;
 constexpr std::size_t kDefaultMaxData = 4096;
+constexpr TimeMs kDefaultRevalidate = 5 * kSecond;
+constexpr TimeMs kLongestRevalidate = kHour;
 constexpr TimeMs kLongestTimeout = 400LL * 24 * kHour;  // what browsers cap Max-Age at
 
 // What the block has said so far.
@@ -30,6 +33,10 @@ struct Parse {
     bool idle = false;
     bool absolute = false;
     bool max_data = false;
+    bool store = false;
+    bool thread_pool = false;
+    bool revalidate = false;
+    ngx_str_t pool{};
 };
 
 char* set_once(bool& flag) noexcept {
@@ -125,6 +132,36 @@ char* parse_max_data(ngx_conf_t* cf, Parse& parse) noexcept {
     return NGX_CONF_OK;
 }
 
+char* parse_realm_store(ngx_conf_t* cf, Parse& parse) noexcept {
+    if (char* const twice = set_once(parse.store)) {
+        return twice;
+    }
+    return parse_store(cf, *parse.realm);
+}
+
+char* parse_thread_pool(ngx_conf_t* cf, Parse& parse) noexcept {
+    if (char* const twice = set_once(parse.thread_pool)) {
+        return twice;
+    }
+    parse.pool = words(cf)[1];
+    return NGX_CONF_OK;
+}
+
+char* parse_revalidate(ngx_conf_t* cf, Parse& parse) noexcept {
+    if (char* const twice = set_once(parse.revalidate)) {
+        return twice;
+    }
+    ngx_str_t& value = words(cf)[1];
+    const ngx_int_t parsed = ngx_parse_time(&value, 0);
+    if (parsed == NGX_ERROR || parsed < 100 || parsed > kLongestRevalidate) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid revalidate \"%V\": a time from 100ms to 1h", &value);
+        return kConfError;
+    }
+    parse.realm->core.revalidate = parsed;
+    return NGX_CONF_OK;
+}
+
 struct RealmDirective {
     std::string_view name;
     std::size_t least;  // words after the name
@@ -134,7 +171,7 @@ struct RealmDirective {
 
 constexpr std::size_t kMany = 64;
 
-constexpr std::array<RealmDirective, 8> kDirectives{{
+constexpr std::array<RealmDirective, 11> kDirectives{{
     {"zone", 1, 1, parse_zone},
     {"key_file", 1, 1, parse_key_file},
     {"cookie", 1, kMany, parse_cookie},
@@ -143,6 +180,9 @@ constexpr std::array<RealmDirective, 8> kDirectives{{
     {"idle_timeout", 1, 1, parse_idle},
     {"absolute_timeout", 1, 1, parse_absolute},
     {"max_data", 1, 1, parse_max_data},
+    {"store", 1, kMany, parse_realm_store},
+    {"thread_pool", 1, 1, parse_thread_pool},
+    {"revalidate", 1, 1, parse_revalidate},
 }};
 
 // ngx_conf_parse calls this for each line of the block (the way "types" and "map" do).
@@ -204,10 +244,15 @@ char* finish(ngx_conf_t* cf, Parse& parse) noexcept {
     if (finish_realm_cookie(cf, realm) != NGX_OK) {
         return kConfError;
     }
-    ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
-                       "realm \"%V\" has no store: a restart or binary upgrade of nginx ends its "
-                       "sessions",
-                       &realm.name);
+    if (!parse.revalidate) {
+        realm.core.revalidate = kDefaultRevalidate;
+    }
+    const auto& main = *static_cast<const MainConf*>(
+        ngx_http_conf_get_module_main_conf(cf, ngx_http_session_guard_module));
+    if (finish_store(cf, main, realm, parse.pool) != NGX_CONF_OK) {
+        return kConfError;
+    }
+    realm.core.has_store = realm.store != nullptr;
     return add_zone(cf, realm, parse.zone ? parse.zone_size : kDefaultZone) == NGX_OK ? NGX_CONF_OK
                                                                                       : kConfError;
 }

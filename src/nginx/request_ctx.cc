@@ -73,7 +73,7 @@ RequestMemory& memory_of(RequestCtx& ctx) noexcept {
 Pass* new_pass(ngx_http_request_t* r, RequestCtx& ctx) noexcept {
     void* const place =
         ctx.newest == nullptr ? memory_of(ctx).first_pass : ngx_palloc(r->pool, sizeof(Pass));
-    return place != nullptr ? new (place) Pass{} : nullptr;
+    return place != nullptr ? new (place) Pass : nullptr;
 }
 
 ByteSpan record_space(ngx_http_request_t* r, RequestCtx& ctx, const Pass& pass,

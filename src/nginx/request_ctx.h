@@ -22,12 +22,14 @@ struct Presented {
 
 // One entry of one request into one location: made in PREACCESS, once; see pass.h.
 struct Pass : Outcome {
-    Pass* older;
-    ngx_http_request_t* request;
-    LocationConf* conf;
-    ngx_http_upstream_t* upstream_before;  // r->upstream as it was on entry
-    bool admitted;                         // authorised: the request may act as this session
-    bool refused;
+    Pass* older = nullptr;
+    ngx_http_request_t* request = nullptr;
+    LocationConf* conf = nullptr;
+    ngx_http_upstream_t* upstream_before = nullptr;  // r->upstream as it was on entry
+    struct Parking* parking = nullptr;               // the store was asked (tier/parking.h)
+    bool settled = false;                            // and what it said has been taken
+    bool admitted = false;  // authorised: the request may act as this session
+    bool refused = false;
 };
 
 // Set-Cookie or expiry that the main request's response owes the client, one per realm.
@@ -46,10 +48,11 @@ struct RequestCtx {
     Pass* newest;
     ngx_http_upstream_t* read_upstream;  // whose control header has been dealt with
     OwedCookie* owed;
-    Status refusal;           // of the main request, while refusal_code is not 0
-    ngx_uint_t refusal_code;  // what it was answered with: HTTP status
-    bool turned_away;         // whatever is sent, with whatever status, stands for the refusal
-    bool identity_set;        // some request of this tree carries identity headers
+    Status refusal;                // of the main request, while refusal_code is not 0
+    ngx_uint_t refusal_code;       // what it was answered with: HTTP status
+    struct WaitingWrites* writes;  // to a store, that the main response waits for (tier/withhold.h)
+    bool turned_away;              // whatever is sent, with whatever status, stands for the refusal
+    bool identity_set;             // some request of this tree carries identity headers
 };
 
 static_assert(std::is_trivially_destructible_v<RequestCtx> &&

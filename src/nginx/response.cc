@@ -6,6 +6,7 @@
 #include "nginx/response_headers.h"
 #include "nginx/str.h"
 #include "nginx/takeout.h"
+#include "nginx/tier/withhold.h"
 #include "nginx/worker.h"
 
 namespace sg::ngx {
@@ -219,6 +220,13 @@ ngx_int_t header_filter(ngx_http_request_t* r) noexcept {
     drop_upstreams_session_cookies(r);
     if (r != r->main) {
         return next_header_filter(r);
+    }
+    if (ctx->writes != nullptr) {
+        // It calls again when there is nothing left to wait for.
+        const ngx_int_t waiting = withhold(r, *ctx, header_filter);
+        if (waiting != NGX_DECLINED) {
+            return waiting;
+        }
     }
     warn_of_bypass(r, *ctx);
     if (complete_main_response(r, *ctx) != NGX_OK) {

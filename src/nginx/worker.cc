@@ -12,6 +12,7 @@
 #include "nginx/conf.h"
 #include "nginx/pass.h"
 #include "nginx/str.h"
+#include "nginx/tier/store_conf.h"
 
 namespace sg::ngx {
 namespace {
@@ -130,6 +131,9 @@ ngx_int_t start_worker(ngx_cycle_t* cycle) noexcept {
         return NGX_OK;
     }
     find_preaccess_index(cycle, *conf);
+    if (start_stores(*conf, cycle->log) != NGX_OK) {
+        return NGX_ERROR;
+    }
     if (ngx_worker != 0) {
         return NGX_OK;
     }
@@ -139,6 +143,14 @@ ngx_int_t start_worker(ngx_cycle_t* cycle) noexcept {
     sweep_event.cancelable = 1;  // must not hold back a graceful exit
     ngx_add_timer(&sweep_event, kSweepInterval);
     return NGX_OK;
+}
+
+void stop_worker(ngx_cycle_t* cycle) noexcept {
+    const auto* const conf = static_cast<const MainConf*>(
+        ngx_http_cycle_get_module_main_conf(cycle, ngx_http_session_guard_module));
+    if (conf != nullptr && conf->in_use) {
+        stop_stores(*conf);
+    }
 }
 
 RandomPool& worker_random() noexcept {

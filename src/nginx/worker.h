@@ -10,6 +10,9 @@ namespace sg::ngx {
 // init_process: after the fork.
 ngx_int_t start_worker(ngx_cycle_t* cycle) noexcept;
 
+// exit_process: nginx has joined its threads.
+void stop_worker(ngx_cycle_t* cycle) noexcept;
+
 // RAND_bytes in batches; never shared between processes.
 RandomPool& worker_random() noexcept;
 

@@ -10,6 +10,7 @@
 #include "nginx/clock.h"
 #include "nginx/conf.h"
 #include "nginx/str.h"
+#include "nginx/tier/store_conf.h"
 
 namespace sg::ngx {
 namespace {
@@ -79,7 +80,8 @@ std::optional<Table> format_table(ngx_shm_zone_t* zone, const Table* old) noexce
     }
     std::array<std::uint8_t, Table::kHashKeyBytes> hash_key;
     std::array<std::uint8_t, Table::kMasterKeyBytes> master;
-    if (RAND_bytes(hash_key.data(), static_cast<int>(hash_key.size())) != 1 ||
+    if (RAND_bytes(reinterpret_cast<unsigned char*>(&root->node), sizeof root->node) != 1 ||
+        RAND_bytes(hash_key.data(), static_cast<int>(hash_key.size())) != 1 ||
         RAND_bytes(master.data(), static_cast<int>(master.size())) != 1) {
         ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0,
                       "session guard: zone \"%V\": RAND_bytes() failed", &zone->shm.name);
@@ -134,6 +136,9 @@ ngx_int_t load_keys(ngx_shm_zone_t* zone, RealmConf& realm) noexcept {
     }
     const KeyRing::Load loaded = realm.keys.load(view(realm.name), realm.key_file);
     realm.key_file.wipe();
+    if (realm.store != nullptr && loaded == KeyRing::Load::ok) {
+        (void)realm.keys.seal_keys(realm.store->keys);  // fails for an empty ring only
+    }
     if (loaded != KeyRing::Load::ok) {
         ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0, "session guard: realm \"%V\": %s",
                       &realm.name,
@@ -180,6 +185,7 @@ ngx_int_t init_zone(ngx_shm_zone_t* zone, void* data) noexcept {
     }
     realm.core.table = &*realm.table;
     realm.core.keys = &realm.keys;
+    realm.core.node = realm.shared->node;
     return load_keys(zone, realm);
 }
 

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "core/time_ms.h"
+#include "store/health.h"
 
 namespace sg::ngx {
 
@@ -24,6 +25,8 @@ enum class Event : std::uint8_t {
     record_damaged,   // a record this build cannot read
     zone_repaired,    // a writer was killed while it held a shard
     insecure,         // a session cookie came over plain http
+    store_write_failed,
+    store_unknown,  // the store gave no answer in time
     count
 };
 
@@ -32,12 +35,14 @@ inline constexpr std::uint64_t kZoneMagic = 0x3164726175674753;  // "SGguard1"
 struct ZoneRoot {
     std::uint64_t magic;
     std::uint64_t table_bytes;
-    void* table;  // same address in master and workers: the mapping is inherited over fork
+    std::uint64_t node;  // random: names this zone in what it writes to a store
+    void* table;         // same address in master and workers: the mapping is inherited over fork
     struct Tally {
         std::atomic<std::uint64_t> count;
         std::atomic<TimeMs> last_logged;
     };
     std::array<Tally, static_cast<std::size_t>(Event::count)> tallies;
+    StoreHealth store;
 };
 
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);

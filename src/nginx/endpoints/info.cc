@@ -76,8 +76,8 @@ char* session_info(ngx_conf_t* cf, ngx_command_t*, void* data) noexcept {
     if (conf.is_info) {
         return is_duplicate();
     }
-    if (conf.is_logout) {
-        return const_cast<char*>("is incompatible with \"session_logout\"");
+    if (conf.is_logout || conf.status_from != nullptr) {
+        return const_cast<char*>("is incompatible with \"session_logout\" and \"session_status\"");
     }
     conf.is_info = 1;
     return install_handler(cf, conf, info_handler);

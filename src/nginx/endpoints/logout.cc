@@ -8,6 +8,7 @@
 #include "nginx/fetch_metadata.h"
 #include "nginx/request_ctx.h"
 #include "nginx/response_headers.h"
+#include "nginx/tier/withhold.h"
 
 namespace sg::ngx {
 namespace {
@@ -15,11 +16,15 @@ namespace {
 constexpr std::string_view kDefaultClear = "\"cache\"";
 
 // Every session a cookie of this request opens, be it one or (cookie tossing) several.
-void end_presented_sessions(const RealmConf& realm, const Presented& presented) noexcept {
+void end_presented_sessions(const RealmConf& realm, const Presented& presented,
+                            const Pass* pass) noexcept {
     for (std::size_t i = 0; i < presented.candidates.count; ++i) {
         const auto token = parse_token(presented.candidates.values[i]);
         if (token && holds_session(realm.core, *token, now_ms())) {
             end_session(realm.core, token->handle, Departure::ended, now_ms());
+        } else if (token && pass != nullptr && pass->status == Status::store_unavailable &&
+                   same_token(*token, pass->token)) {
+            end_unknown(realm.core, *token, Departure::ended, now_ms());
         }
     }
 }
@@ -68,7 +73,8 @@ ngx_int_t logout_handler(ngx_http_request_t* r) noexcept {
         return NGX_HTTP_FORBIDDEN;  // cross-site, let in by another condition of `satisfy any`
     }
     if (const Presented* const presented = find_presented(*ctx, *conf.realm)) {
-        end_presented_sessions(*conf.realm, *presented);
+        const WriteScope writes(r, *ctx);
+        end_presented_sessions(*conf.realm, *presented, current_pass(r, *ctx));
     }
     return say_goodbye(r, *ctx, conf);
 }
@@ -104,8 +110,8 @@ char* session_logout(ngx_conf_t* cf, ngx_command_t*, void* data) noexcept {
     if (conf.is_logout) {
         return is_duplicate();
     }
-    if (conf.is_info) {
-        return const_cast<char*>("is incompatible with \"session_info\"");
+    if (conf.is_info || conf.status_from != nullptr) {
+        return const_cast<char*>("is incompatible with \"session_info\" and \"session_status\"");
     }
     conf.is_logout = 1;
     conf.clear_site_data = str(kDefaultClear);

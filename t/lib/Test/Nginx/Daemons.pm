@@ -103,6 +103,13 @@ sub fail_random {
     return $self->_write_guard(8, pack 'L<', $fails ? 1 : 0);
 }
 
+# From now on the stores work, fail or stall (for ten seconds at most).
+sub store {
+    my ($self, $state) = @_;
+    my %number = (works => 0, fails => 1, stalls => 2);
+    return $self->_write_guard(12, pack 'L<', $number{$state} // die "no such state: $state\n");
+}
+
 # In place: the module has the file mapped.
 sub _write_guard {
     my ($self, $offset, $bytes) = @_;

@@ -1,0 +1,65 @@
+#include "json/status_json.h"
+
+#include <exception>
+#include <nlohmann/json.hpp>
+#include <string>
+
+namespace sg {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json counts(std::span<const NamedCount> all) {
+    Json json = Json::object();
+    for (const NamedCount& each : all) {
+        json[std::string(each.name)] = each.count;
+    }
+    return json;
+}
+
+Json store(const std::optional<StoreStatus>& status) {
+    if (!status) {
+        return nullptr;
+    }
+    Json json;
+    json["kind"] = std::string(status->kind);
+    json["breaker"] = std::string(status->breaker);
+    json["waiting"] = status->waiting;
+    json["retrying"] = status->retrying;
+    json["faults"] = counts(status->faults);
+    return json;
+}
+
+Json realm(const RealmStatus& status) {
+    Json zone;
+    zone["bytes"] = status.zone_bytes;
+    zone["sessions"] = status.sessions;
+    zone["cells_used"] = status.cells_used;
+    zone["cells_total"] = status.cells_total;
+    zone["repairs"] = status.repairs;
+    Json json;
+    json["name"] = std::string(status.name);
+    json["zone"] = std::move(zone);
+    json["events"] = counts(status.events);
+    json["store"] = store(status.store);
+    return json;
+}
+
+}  // namespace
+
+std::size_t write_status_json(std::span<const RealmStatus> realms, std::span<char> out) noexcept {
+    try {
+        Json all = Json::array();
+        for (const RealmStatus& each : realms) {
+            all.push_back(realm(each));
+        }
+        Json json;
+        json["realms"] = std::move(all);
+        const std::string text = json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+        return text.size() <= out.size() ? text.copy(out.data(), text.size()) : 0;
+    } catch (const std::exception&) {
+        return 0;
+    }
+}
+
+}  // namespace sg

@@ -1,0 +1,39 @@
+// JSON for session_status, by nlohmann/json; see session_json.h about exceptions.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+
+namespace sg {
+
+struct NamedCount {
+    std::string_view name;
+    std::uint64_t count = 0;
+};
+
+struct StoreStatus {
+    std::string_view kind;
+    std::string_view breaker;   // closed, open, half_open
+    std::uint64_t waiting = 0;  // of the worker that answers: operations that have not set out
+    std::uint64_t retrying = 0;
+    std::span<const NamedCount> faults;
+};
+
+struct RealmStatus {
+    std::string_view name;
+    std::uint64_t zone_bytes = 0;
+    std::uint64_t sessions = 0;
+    std::uint64_t cells_used = 0;
+    std::uint64_t cells_total = 0;
+    std::uint64_t repairs = 0;
+    std::span<const NamedCount> events;
+    std::optional<StoreStatus> store;
+};
+
+// {"realms":[{"name":...,"zone":{...},"events":{...},"store":{...} or null}]}; names are ASCII.
+// Bytes written; 0 when `out` is too small or memory is out.
+std::size_t write_status_json(std::span<const RealmStatus> realms, std::span<char> out) noexcept;
+
+}  // namespace sg

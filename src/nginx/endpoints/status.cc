@@ -1,0 +1,177 @@
+#include "nginx/endpoints/status.h"
+
+#include <array>
+#include <memory>
+
+#include "json/status_json.h"
+#include "nginx/clock.h"
+#include "nginx/conf.h"
+#include "nginx/conf_text.h"
+#include "nginx/refusal.h"
+#include "nginx/response_headers.h"
+#include "nginx/tier/store_conf.h"
+#include "nginx/tier/store_queue.h"
+
+namespace sg::ngx {
+namespace {
+
+constexpr std::string_view kDefaultFrom = "unix:,127.0.0.0/8,::1";
+constexpr std::size_t kRoomPerRealm = 2048;
+
+constexpr std::array<std::string_view, static_cast<std::size_t>(Event::count)> kEventNames{
+    "zone_full",      "random_failed", "control_ignored", "control_malformed",  "csrf_unattested",
+    "record_damaged", "zone_repaired", "insecure",        "store_write_failed", "store_unknown",
+};
+
+constexpr std::array<std::string_view, static_cast<std::size_t>(StoreFault::count_)> kFaultNames{
+    "unreachable", "timed_out", "protocol",     "newer_layout",
+    "bad_seal",    "wrong_key", "breaker_open", "full",
+};
+
+std::string_view state_name(Breaker::State state) noexcept {
+    switch (state) {
+        case Breaker::State::closed:
+            return "closed";
+        case Breaker::State::open:
+            return "open";
+        case Breaker::State::half_open:
+            break;
+    }
+    return "half_open";
+}
+
+// What one realm's status points into; lives while the answer is written.
+struct Counts {
+    std::array<NamedCount, kEventNames.size()> events;
+    std::array<NamedCount, kFaultNames.size()> faults;
+};
+
+StoreStatus describe_store(const RealmConf& realm, Counts& counts) noexcept {
+    const StoreHealth& health = realm.shared->store;
+    for (std::size_t i = 0; i < kFaultNames.size(); ++i) {
+        counts.faults[i] = {kFaultNames[i], health.faults[i].load(std::memory_order_relaxed)};
+    }
+    StoreStatus status;
+    status.kind = "lmdb";
+    status.breaker = state_name(health.breakers[0].state(now_ms()));
+    status.faults = counts.faults;
+    if (const StoreQueue* const queue = realm.store->queue.get()) {
+        status.waiting = queue->waiting();
+        status.retrying = queue->retrying();
+    }
+    return status;
+}
+
+RealmStatus describe_realm(const RealmConf& realm, Counts& counts) noexcept {
+    for (std::size_t i = 0; i < kEventNames.size(); ++i) {
+        counts.events[i] = {kEventNames[i], event_count(realm, static_cast<Event>(i))};
+    }
+    const TableStats stats = realm.table->stats();
+    RealmStatus status;
+    status.name = view(realm.name);
+    status.zone_bytes = realm.zone->shm.size;
+    status.sessions = stats.live;
+    status.cells_used = stats.cells_used;
+    status.cells_total = stats.cells_total;
+    status.repairs = stats.repairs;
+    status.events = counts.events;
+    if (realm.store != nullptr) {
+        status.store = describe_store(realm, counts);
+    }
+    return status;
+}
+
+template <typename T>
+std::span<T> make_array(ngx_pool_t* pool, std::size_t count) noexcept {
+    auto* const place = static_cast<T*>(ngx_palloc(pool, count * sizeof(T)));
+    if (place != nullptr) {
+        std::uninitialized_value_construct_n(place, count);
+    }
+    return place != nullptr ? std::span<T>(place, count) : std::span<T>();
+}
+
+ngx_int_t send_status(ngx_http_request_t* r) noexcept {
+    const auto realms = main_conf(r)->all_realms();
+    const auto statuses = make_array<RealmStatus>(r->pool, realms.size() + 1);
+    const auto counts = make_array<Counts>(r->pool, realms.size() + 1);
+    const std::span<char> text = characters(r->pool, 64 + realms.size() * kRoomPerRealm);
+    if (statuses.empty() || counts.empty() || text.empty()) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+    for (std::size_t i = 0; i < realms.size(); ++i) {
+        statuses[i] = describe_realm(*realms[i], counts[i]);
+    }
+    const std::size_t size = write_status_json(statuses.first(realms.size()), text);
+    if (size == 0 || forbid_storing(r) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+    ngx_str_t type = ngx_string("application/json");
+    ngx_http_complex_value_t value;
+    ngx_memzero(&value, sizeof value);
+    value.value = str({text.data(), size});
+    return ngx_http_send_response(r, NGX_HTTP_OK, &type, &value);
+}
+
+ngx_int_t status_handler(ngx_http_request_t* r) noexcept {
+    LocationConf& conf = *location_conf(r);
+    if (ngx_cidr_match(r->connection->sockaddr, conf.status_from) != NGX_OK) {
+        return NGX_HTTP_FORBIDDEN;
+    }
+    if ((r->method & (NGX_HTTP_GET | NGX_HTTP_HEAD)) == 0) {
+        return add_response_header(r, "Allow", "GET, HEAD") == NGX_OK
+                   ? NGX_HTTP_NOT_ALLOWED
+                   : NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+    const ngx_int_t rc = ngx_http_discard_request_body(r);
+    return rc == NGX_OK ? send_status(r) : rc;
+}
+
+// "unix:,10.0.0.0/8" -> conf.status_from
+bool parse_from(ngx_conf_t* cf, std::string_view list, LocationConf& conf) noexcept {
+    conf.status_from = ngx_array_create(cf->pool, 4, sizeof(ngx_cidr_t));
+    while (conf.status_from != nullptr) {
+        const std::size_t comma = list.find(',');
+        ngx_str_t word = str(list.substr(0, comma));
+        auto* const cidr = static_cast<ngx_cidr_t*>(ngx_array_push(conf.status_from));
+        if (cidr == nullptr) {
+            return false;
+        }
+        ngx_memzero(cidr, sizeof *cidr);
+        if (view(word) == "unix:") {
+            cidr->family = AF_UNIX;
+        } else if (ngx_ptocidr(&word, cidr) == NGX_ERROR) {
+            return false;
+        }
+        if (comma == std::string_view::npos) {
+            return true;
+        }
+        list = list.substr(comma + 1);
+    }
+    return false;
+}
+
+}  // namespace
+
+char* session_status(ngx_conf_t* cf, ngx_command_t*, void* data) noexcept {
+    auto& conf = *static_cast<LocationConf*>(data);
+    if (conf.status_from != nullptr) {
+        return is_duplicate();
+    }
+    if (conf.is_logout || conf.is_info) {
+        return const_cast<char*>("is incompatible with \"session_logout\" and \"session_info\"");
+    }
+    const std::span<ngx_str_t> word = words(cf);
+    std::string_view from = kDefaultFrom;
+    if (word.size() > 1 && !value_of(word[1], "from=", from)) {
+        return invalid_parameter(cf, word[1]);
+    }
+    if (!parse_from(cf, from, conf)) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid from= \"%V\": networks and \"unix:\", separated by commas",
+                           &word[word.size() - 1]);
+        return kConfError;
+    }
+    return install_handler(cf, conf, status_handler);
+}
+
+}  // namespace sg::ngx

@@ -1,0 +1,142 @@
+#include "nginx/tier/parking.h"
+
+#include <new>
+
+#include "nginx/clock.h"
+#include "nginx/tier/store_conf.h"
+#include "nginx/tier/store_queue.h"
+#include "nginx/worker.h"
+
+namespace sg::ngx {
+
+struct Parking {
+    ngx_http_request_t* r = nullptr;
+    Pass* pass = nullptr;
+    Watcher watcher;
+    ngx_event_t timer{};
+    Lesson lesson;
+    bool waiting = false;
+};
+
+namespace {
+
+void stop_waiting(Parking& parking) noexcept {
+    detach(parking.watcher);
+    if (parking.timer.timer_set) {
+        ngx_del_timer(&parking.timer);
+    }
+    parking.waiting = false;
+}
+
+void cleanup(void* data) noexcept {
+    stop_waiting(*static_cast<Parking*>(data));
+}
+
+// Runs the request's phases from where it waits. The request may be gone afterwards.
+void wake(Parking& parking) noexcept {
+    ngx_http_request_t* const r = parking.r;
+    ngx_connection_t* const c = r->connection;
+    stop_waiting(parking);
+    ngx_http_set_log_request(c->log, r);
+    if (r == r->main) {
+        r->read_event_handler = ngx_http_block_reading;
+    }
+    ngx_http_core_run_phases(r);
+    ngx_http_run_posted_requests(c);
+}
+
+// The zone is full: the record goes with the request.
+bool decide_from_entry(Parking& parking, const StoreEntry& entry) noexcept {
+    auto* const record =
+        static_cast<std::uint8_t*>(ngx_pnalloc(parking.r->pool, entry.record.size() + 1));
+    if (record == nullptr) {
+        return false;
+    }
+    std::copy(entry.record.begin(), entry.record.end(), record);
+    static_cast<Outcome&>(*parking.pass) =
+        resume(parking.pass->conf->realm->core, parking.pass->token, entry.last_seen,
+               {record, entry.record.size()}, now_ms());
+    return true;
+}
+
+void answered(Watcher& watcher, const StoreOp& op) noexcept {
+    Parking& parking = *static_cast<Parking*>(watcher.data);
+    const Realm& realm = parking.pass->conf->realm->core;
+    parking.lesson =
+        learn(realm, parking.pass->token, op.answer, op.seen, now_ms(), worker_scratch());
+    if (parking.lesson.learned == Learned::no_room && !decide_from_entry(parking, op.seen)) {
+        parking.lesson = Lesson{};
+    }
+    wake(parking);
+}
+
+void time_is_up(ngx_event_t* event) noexcept {
+    wake(*static_cast<Parking*>(event->data));
+}
+
+Parking* new_parking(ngx_http_request_t* r, Pass& pass) noexcept {
+    ngx_pool_cleanup_t* const owner = ngx_pool_cleanup_add(r->pool, sizeof(Parking));
+    if (owner == nullptr) {
+        return nullptr;
+    }
+    auto* const parking = new (owner->data) Parking;
+    owner->handler = cleanup;
+    parking->r = r;
+    parking->pass = &pass;
+    parking->watcher.answered = answered;
+    parking->watcher.data = parking;
+    parking->timer.handler = time_is_up;
+    parking->timer.data = parking;
+    parking->timer.log = r->connection->log;
+    return parking;
+}
+
+}  // namespace
+
+ngx_int_t park(ngx_http_request_t* r, Pass& pass) noexcept {
+    StoreConf& store = *pass.conf->realm->store;
+    Parking* const parking = new_parking(r, pass);
+    if (parking == nullptr) {
+        return NGX_ERROR;
+    }
+    pass.parking = parking;
+    if (store.queue == nullptr || !store.queue->ask(pass.token, parking->watcher)) {
+        return NGX_DECLINED;
+    }
+    parking->waiting = true;
+    ngx_add_timer(&parking->timer, static_cast<ngx_msec_t>(store.patience));
+    if (r == r->main) {
+        // A client that gives up is noticed, and takes the request with it.
+        r->read_event_handler = ngx_http_test_reading;
+        ngx_event_t* const read = r->connection->read;
+        if (read->ready) {
+            ngx_post_event(read, &ngx_posted_events);
+        } else if (ngx_handle_read_event(read, 0) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+    return NGX_AGAIN;
+}
+
+Pass* parked_pass(ngx_http_request_t* r, const RequestCtx& ctx) noexcept {
+    Pass* const pass = ctx.newest != nullptr ? current_pass(r, ctx) : nullptr;
+    return pass != nullptr && pass->request == r && pass->parking != nullptr && !pass->settled
+               ? pass
+               : nullptr;
+}
+
+bool is_waiting(const Pass& pass) noexcept {
+    return pass.parking->waiting;
+}
+
+Lesson take_lesson(Pass& pass) noexcept {
+    pass.settled = true;
+    return pass.parking->lesson;
+}
+
+bool within_grace(const Pass& pass, TimeMs now) noexcept {
+    const TimeMs confirmed = pass.session.slot.confirmed;
+    return age(confirmed, now) <= pass.conf->realm->core.revalidate + pass.conf->grace;
+}
+
+}  // namespace sg::ngx

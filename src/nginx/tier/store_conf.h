@@ -1,0 +1,51 @@
+// The directives of session_realm that name a store, and its opening.
+#pragma once
+
+#include "nginx/ngx.h"
+
+#include <memory>
+#include <string_view>
+
+#include "core/seal.h"
+#include "nginx/conf.h"
+#include "nginx/tier/threads.h"
+#include "store/lmdb_store.h"
+
+namespace sg::ngx {
+
+class StoreQueue;
+
+// What a realm with a store has beyond one without; lives in the configuration, in cf->pool.
+struct StoreConf {
+    LmdbConf lmdb;
+    ngx_thread_pool_t* pool = nullptr;
+    ngx_str_t file{};  // where `store` stands, for messages
+    ngx_uint_t line = 0;
+    SealKeys keys;
+    TimeMs patience = 0;  // how long a request waits for an answer
+
+    // Made in each worker.
+    std::unique_ptr<StoreQueue> queue;
+
+    StoreConf() noexcept;
+    ~StoreConf();
+};
+
+// store none | lmdb path [map_size=size]
+char* parse_store(ngx_conf_t* cf, RealmConf& realm) noexcept;
+// The end of the block: what must hold between its directives. `pool`: from thread_pool, may be
+// empty.
+char* finish_store(ngx_conf_t* cf, const MainConf& conf, RealmConf& realm,
+                   const ngx_str_t& pool) noexcept;
+
+// init_module, in the master, never at `nginx -t`: creates and checks files before the fork.
+ngx_int_t prepare_stores(ngx_cycle_t* cycle) noexcept;
+
+// In a worker. nullptr, logged: it cannot be opened.
+std::unique_ptr<Store> open_store(RealmConf& realm, ngx_log_t* log) noexcept;
+
+// init_process and exit_process.
+ngx_int_t start_stores(const MainConf& conf, ngx_log_t* log) noexcept;
+void stop_stores(const MainConf& conf) noexcept;
+
+}  // namespace sg::ngx
