@@ -22,6 +22,8 @@ my $up = $t->recorder(8081, sub {
         if $request->path() eq '/login';
     return [ 200, { 'X-Accel-Session' => 'create; user="alice"; roles="editor"; data.theme="dark"' }, "in\n", wait_file => 'go' ]
         if $request->path() eq '/slow';
+    return [ 200, { 'X-Accel-Session' => 'create; user="alice"; roles="editor"; data.theme="dark"; idle=20' }, "in\n" ]
+        if $request->path() eq '/short';
     return [ 200, { 'X-Accel-Session' => 'update; data.theme="light"' }, "ok\n" ] if $request->path() eq '/light';
     return [ 200, { 'X-Accel-Session' => 'renew' }, "ok\n" ] if $request->path() eq '/renew';
     return [ 200, {}, "page\n" ];
@@ -44,6 +46,7 @@ http {
         add_header X-User "$session_user/$session_roles/$session_attr_theme";
         location / { session a; proxy_pass http://127.0.0.1:8081; }
         location = /slow   { session a optional; session_control create; proxy_pass http://127.0.0.1:8081; }
+        location = /short  { session a optional; session_control create; proxy_pass http://127.0.0.1:8081; }
         location = /login  { session a optional; session_control create; proxy_pass http://127.0.0.1:8081; }
         location = /light  { session a; session_control update; proxy_pass http://127.0.0.1:8081; }
         location = /renew  { session a; session_control renew; proxy_pass http://127.0.0.1:8081; }
@@ -163,6 +166,36 @@ $t->advance(10 * 60);
 $t->run();
 is(page($busy), '401 absent', 'later there is nothing left of it');
 
+# A session that set itself a shorter limit is kept by activity within that.
+my $short = client();
+$short->post('/short', '', fetched());
+for (1 .. 3) {
+    $t->advance(6);
+    page($short);
+}
+restart();
+is(page($short), 'alice/editor/dark', 'a session with a limit of its own was used within it');
+
+# --- a key that is taken out of the file ---
+
+$t->write_file_expand('nginx.conf', $conf);
+my $keyed = logged_in();
+my $key = $t->read_file('a.key');
+rekey(join('', map { sprintf '%02x', $_ } 101 .. 132) . "\n");
+ok($t->try_reload(), 'the key is replaced, the old line removed');
+$t->advance(200);
+is(page($keyed), 'alice/editor/dark', 'a session of the zone goes on without its key, long after it was confirmed');
+rekey($key);
+ok($t->try_reload(), 'the old key again');
+
+sub rekey {
+    my ($text) = @_;
+    unlink $t->testdir() . '/a.key';
+    $t->write_private_file('a.key', $text);
+    chown 0, 0, $t->testdir() . '/a.key' if $> == 0;
+    return;
+}
+
 # --- more sessions than the zone can hold ---
 
 my @many = map { my $client = client(); $client->post('/small/login', '', fetched()); $client } 1 .. 400;
@@ -206,6 +239,15 @@ refused('a file cut in two', substr $good, 0, length($good) / 2);
 refused('a page overwritten', substr($good, 0, 4096) . 'x' x 4096 . substr $good, 8192);
 replaced($good);
 $t->run();
+my $safe = logged_in();
+(my $bad = $conf) =~ s{store/a[.]mdb}{store/bad.mdb}x;
+$t->write_file('store/bad.mdb', 'x' x 8192);
+chmod 0600, $t->testdir() . '/store/bad.mdb';
+$t->write_file_expand('nginx.conf', $bad);
+ok(!$t->try_reload(), 'a reload with a bad file is refused');
+is(page($safe), 'alice/editor/dark', 'and the running configuration goes on');
+$t->write_file_expand('nginx.conf', $conf);
+ok($t->try_reload(), 'until the next good one');
 is(page(logged_in()), 'alice/editor/dark', 'the good file is good again');
 
 done_testing();

@@ -45,9 +45,10 @@ namespace {
 
 // Another node may have seen the user since, or ended the session.
 bool must_ask(const Realm& realm, const SessionView& view, Status status, TimeMs now) noexcept {
-    return realm.has_store &&
-           (status == Status::expired_idle ||
-            (status == Status::valid && age(view.confirmed, now) > realm.revalidate));
+    const bool wants = status == Status::expired_idle ||
+                       (status == Status::valid && age(view.confirmed, now) > realm.revalidate);
+    // Without its key a session has no name in the store: the zone alone knows it.
+    return realm.has_store && wants && realm.keys->knows(view.token.key_id);
 }
 
 // Fills `session` from a snapshot. A record this build cannot read is *unknown*, never *absent*.

@@ -72,6 +72,9 @@ class KeyRing {
     // 96 bits of a keyed digest of the handle, under the key with the token's id.
     std::optional<PublicId> public_id(const Token& token) const noexcept;
 
+    // Whether a key with this id is configured.
+    bool knows(std::uint8_t id) const noexcept { return find(id) != nullptr; }
+
     // Where a store keeps the session: 128 bits of a keyed digest of its public id, under the key
     // with this id. nullopt: no such key.
     std::optional<StoreKey> store_key(const Token& token) const noexcept;

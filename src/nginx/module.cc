@@ -9,7 +9,6 @@
 #include "nginx/pass.h"
 #include "nginx/response.h"
 #include "nginx/takeout.h"
-#include "nginx/tier/store_conf.h"
 #include "nginx/tier/withhold.h"
 #include "nginx/variables.h"
 #include "nginx/worker.h"
@@ -100,12 +99,12 @@ ngx_module_t ngx_http_session_guard_module = {
     &sg::ngx::context,
     sg::ngx::commands,
     NGX_HTTP_MODULE,
-    nullptr,                  // init_master
-    sg::ngx::prepare_stores,  // init_module
-    sg::ngx::start_worker,    // init_process
-    nullptr,                  // init_thread
-    nullptr,                  // exit_thread
-    sg::ngx::stop_worker,     // exit_process
-    nullptr,                  // exit_master
+    nullptr,                // init_master
+    nullptr,                // init_module
+    sg::ngx::start_worker,  // init_process
+    nullptr,                // init_thread
+    nullptr,                // exit_thread
+    sg::ngx::stop_worker,   // exit_process
+    nullptr,                // exit_master
     NGX_MODULE_V1_PADDING,
 };

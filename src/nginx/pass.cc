@@ -181,11 +181,14 @@ bool cross_site(ngx_http_request_t* r, const Pass& pass) noexcept {
     return true;
 }
 
-// To the store at most once in a tenth of the idle timeout: when a border between two tenths lies
-// between the last touch and this one.
+// To the store at most once in a tenth of the session's idle timeout: when a border between two
+// tenths lies between the last touch and this one.
 void tell_activity(const Pass& pass, TimeMs now) noexcept {
     const Session& session = pass.session;
-    const TimeMs tenth = std::max<TimeMs>(pass.conf->realm->core.timeouts.idle / 10, kSecond);
+    if (session.timeouts.idle == 0) {
+        return;  // nothing depends on it
+    }
+    const TimeMs tenth = std::max<TimeMs>(session.timeouts.idle / 10, kSecond);
     if (session.slot.last_seen / tenth != now / tenth &&
         pass.conf->realm->store->queue != nullptr) {
         pass.conf->realm->store->queue->touch(

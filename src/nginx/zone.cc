@@ -154,6 +154,9 @@ ngx_int_t load_keys(ngx_shm_zone_t* zone, RealmConf& realm) noexcept {
 // reload, without it for a new zone or a changed size.
 ngx_int_t init_zone(ngx_shm_zone_t* zone, void* data) noexcept {
     auto& realm = *static_cast<RealmConf*>(zone->data);
+    if (realm.store != nullptr && prepare_store(realm, zone->shm.log) != NGX_OK) {
+        return NGX_ERROR;
+    }
     if (data != nullptr) {
         realm.table = attach_table(zone, realm.shared);
     } else {

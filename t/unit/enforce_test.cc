@@ -514,6 +514,16 @@ void a_copy_is_asked_about_again_when_it_was_confirmed_too_long_ago(void**) {
     assert_false(asked(kNow + kRevalidate + 1));
 }
 
+// Would catch: a key taken out of the file that ends, as "store unavailable", what goes on without
+// a store.
+void a_session_without_its_key_is_not_asked_about(void**) {
+    fresh_world(256 * 1024, true);
+    const TokenText text = text_of(session_token());
+    load(world.keys, "app", kKeyB);
+    assert_status(status_of({text}, kNow + kMinute), Status::valid);
+    assert_status(status_of({text}, kNow + kTimeouts.idle), Status::expired_idle);
+}
+
 // Would catch: a user thrown out as idle here who is busy on another node; and an absolute timeout
 // that depends on a store.
 void the_store_is_asked_before_a_session_is_refused_as_idle(void**) {
@@ -731,6 +741,7 @@ int main() {
         cmocka_unit_test(a_genuine_absent_token_needs_the_store_once),
         cmocka_unit_test(a_tombstone_is_believed_before_the_store),
         cmocka_unit_test(a_copy_is_asked_about_again_when_it_was_confirmed_too_long_ago),
+        cmocka_unit_test(a_session_without_its_key_is_not_asked_about),
         cmocka_unit_test(the_store_is_asked_before_a_session_is_refused_as_idle),
         cmocka_unit_test(an_entry_alone_is_judged_like_a_session_of_the_zone),
         cmocka_unit_test(a_large_record_asks_for_a_larger_buffer_once),

@@ -1,5 +1,6 @@
 #include "nginx/tier/store_conf.h"
 
+#include <array>
 #include <new>
 
 #include "nginx/conf_text.h"
@@ -29,6 +30,29 @@ StoreConf* new_store_conf(ngx_conf_t* cf) noexcept {
     return conf;
 }
 
+// The prefix itself may be a relative one (nginx -p .).
+ngx_int_t make_absolute(ngx_conf_t* cf, ngx_str_t& path) noexcept {
+    if (view(path).starts_with('/')) {
+        return NGX_OK;
+    }
+    std::array<char, NGX_MAX_PATH> folder;
+    if (getcwd(folder.data(), folder.size()) == nullptr) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno, "getcwd() failed");
+        return NGX_ERROR;
+    }
+    const std::string_view here = folder.data();
+    const std::span<char> text = characters(cf->pool, here.size() + 1 + path.len + 1);
+    if (text.empty()) {
+        return NGX_ERROR;
+    }
+    here.copy(text.data(), here.size());
+    text[here.size()] = '/';
+    view(path).copy(text.data() + here.size() + 1, path.len);
+    text.back() = '\0';
+    path = str({text.data(), text.size() - 1});
+    return NGX_OK;
+}
+
 char* parse_lmdb(ngx_conf_t* cf, RealmConf& realm) noexcept {
     const std::span<ngx_str_t> word = words(cf);
     if (word.size() < 3 || word.size() > 4) {
@@ -39,7 +63,8 @@ char* parse_lmdb(ngx_conf_t* cf, RealmConf& realm) noexcept {
     }
     StoreConf* const conf = new_store_conf(cf);
     ngx_str_t path = word[2];
-    if (conf == nullptr || ngx_conf_full_name(cf->cycle, &path, 0) != NGX_OK) {
+    if (conf == nullptr || ngx_conf_full_name(cf->cycle, &path, 0) != NGX_OK ||
+        make_absolute(cf, path) != NGX_OK) {
         return kConfError;
     }
     ngx_str_t size = str(kMapSize);
@@ -57,26 +82,10 @@ char* parse_lmdb(ngx_conf_t* cf, RealmConf& realm) noexcept {
     }
     conf->lmdb = {.path = view(path), .map_size = static_cast<std::size_t>(bytes)};
     conf->patience = kLmdbPatience;
-    conf->file = cf->conf_file->file.name;
-    conf->line = cf->conf_file->line;
+    conf->core = reinterpret_cast<const ngx_core_conf_t*>(
+        ngx_get_conf(cf->cycle->conf_ctx, ngx_core_module));
     realm.store = conf;
     return NGX_CONF_OK;
-}
-
-// Who the workers run as: the files belong to them.
-ngx_int_t prepare_store(ngx_cycle_t* cycle, RealmConf& realm) noexcept {
-    const auto* const core =
-        reinterpret_cast<ngx_core_conf_t*>(ngx_get_conf(cycle->conf_ctx, ngx_core_module));
-    const bool root = geteuid() == 0 && core->user != static_cast<ngx_uid_t>(NGX_CONF_UNSET_UINT);
-    const uid_t user = root ? core->user : geteuid();
-    const gid_t group = root ? core->group : getegid();
-    const std::string wrong = prepare_lmdb(realm.store->lmdb, user, group, kCheckBudget);
-    if (wrong.empty()) {
-        return NGX_OK;
-    }
-    ngx_log_error(NGX_LOG_EMERG, cycle->log, 0, "session guard: realm \"%V\": store: %s",
-                  &realm.name, wrong.c_str());
-    return NGX_ERROR;
 }
 
 }  // namespace
@@ -138,18 +147,22 @@ char* finish_store(ngx_conf_t* cf, const MainConf& conf, RealmConf& realm,
     return realm.store->pool != nullptr ? NGX_CONF_OK : kConfError;
 }
 
-ngx_int_t prepare_stores(ngx_cycle_t* cycle) noexcept {
-    const auto* const conf = static_cast<const MainConf*>(
-        ngx_http_cycle_get_module_main_conf(cycle, ngx_http_session_guard_module));
-    if (conf == nullptr || !conf->in_use || ngx_test_config) {
+// The files belong to the user the workers run as.
+ngx_int_t prepare_store(const RealmConf& realm, ngx_log_t* log) noexcept {
+    if (ngx_test_config) {
         return NGX_OK;
     }
-    for (RealmConf* const realm : conf->all_realms()) {
-        if (realm->store != nullptr && prepare_store(cycle, *realm) != NGX_OK) {
-            return NGX_ERROR;
-        }
+    const ngx_core_conf_t& core = *realm.store->core;
+    const bool root = geteuid() == 0 && core.user != static_cast<ngx_uid_t>(NGX_CONF_UNSET_UINT);
+    const uid_t user = root ? core.user : geteuid();
+    const gid_t group = root ? core.group : getegid();
+    const std::string wrong = prepare_lmdb(realm.store->lmdb, user, group, kCheckBudget);
+    if (wrong.empty()) {
+        return NGX_OK;
     }
-    return NGX_OK;
+    ngx_log_error(NGX_LOG_EMERG, log, 0, "session guard: realm \"%V\": store: %s", &realm.name,
+                  wrong.c_str());
+    return NGX_ERROR;
 }
 
 std::unique_ptr<Store> open_store(RealmConf& realm, ngx_log_t* log) noexcept {

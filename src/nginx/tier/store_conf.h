@@ -19,8 +19,7 @@ class StoreQueue;
 struct StoreConf {
     LmdbConf lmdb;
     ngx_thread_pool_t* pool = nullptr;
-    ngx_str_t file{};  // where `store` stands, for messages
-    ngx_uint_t line = 0;
+    const ngx_core_conf_t* core = nullptr;  // who the workers run as
     SealKeys keys;
     TimeMs patience = 0;  // how long a request waits for an answer
 
@@ -38,8 +37,9 @@ char* parse_store(ngx_conf_t* cf, RealmConf& realm) noexcept;
 char* finish_store(ngx_conf_t* cf, const MainConf& conf, RealmConf& realm,
                    const ngx_str_t& pool) noexcept;
 
-// init_module, in the master, never at `nginx -t`: creates and checks files before the fork.
-ngx_int_t prepare_stores(ngx_cycle_t* cycle) noexcept;
+// With the zone, in the master, before the fork and while a reload can still be refused: creates
+// and checks files. Never at `nginx -t`.
+ngx_int_t prepare_store(const RealmConf& realm, ngx_log_t* log) noexcept;
 
 // In a worker. nullptr, logged: it cannot be opened.
 std::unique_ptr<Store> open_store(RealmConf& realm, ngx_log_t* log) noexcept;

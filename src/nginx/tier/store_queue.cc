@@ -230,12 +230,16 @@ void StoreLane::retry_event(ngx_event_t* event) noexcept {
             return;
         }
     }
-    while (StoreTask* const task = lane.retries_) {
-        lane.retries_ = task->next;
-        --lane.retry_count_;
-        lane.append(task);
-    }
+    lane.take_retries();
     lane.dispatch();
+}
+
+void StoreLane::take_retries() noexcept {
+    while (StoreTask* const task = retries_) {
+        retries_ = task->next;
+        --retry_count_;
+        append(task);
+    }
 }
 
 void StoreLane::keep_tidy() noexcept {
@@ -271,6 +275,7 @@ void StoreLane::reclaim() noexcept {
 
 void StoreLane::flush() noexcept {
     reclaim();
+    take_retries();
     while (first_ != nullptr && batch_ != nullptr) {
         batch_->store = store_.get();
         batch_->now = now_ms();
@@ -282,6 +287,10 @@ void StoreLane::flush() noexcept {
             delete batch_->tasks[i];
         }
         if (!known) {
+            ngx_log_error(NGX_LOG_ALERT, post_.log, 0,
+                          "session guard: realm \"%V\": the store did not take %uz changes before "
+                          "this worker had to go",
+                          &realm_->name, waiting_ + batch_->count);
             return;
         }
     }

@@ -75,6 +75,7 @@ class StoreLane {
     void finish(StoreTask* task) noexcept;
     void retry_later(StoreTask* task) noexcept;
     void reclaim() noexcept;
+    void take_retries() noexcept;
 
     RealmConf* realm_ = nullptr;
     std::unique_ptr<Store> store_;

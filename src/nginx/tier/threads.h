@@ -12,9 +12,7 @@ inline constexpr bool kHasThreads = true;
 
 #else
 
-struct ngx_thread_pool_t;
-
-struct ngx_thread_task_t {
+struct ngx_thread_task_s {
     void* ctx;
     void (*handler)(void* data, ngx_log_t* log);
     ngx_event_t event;
