@@ -124,21 +124,33 @@ ngx_int_t present_instead(ngx_http_request_t* r, RequestCtx& ctx, const RealmCon
     return NGX_OK;
 }
 
+namespace {
+
+// What this realm owes already, or a new entry; nullptr: out of memory.
+OwedCookie* owed_by(ngx_http_request_t* r, RequestCtx& ctx, RealmConf& realm) noexcept {
+    for (OwedCookie* owed = ctx.owed; owed != nullptr; owed = owed->next) {
+        if (owed->realm == &realm) {
+            return owed;
+        }
+    }
+    void* const place = ngx_palloc(r->pool, sizeof(OwedCookie));
+    if (place == nullptr) {
+        return nullptr;
+    }
+    auto* const owed = new (place) OwedCookie{};
+    owed->next = ctx.owed;
+    owed->realm = &realm;
+    ctx.owed = owed;
+    return owed;
+}
+
+}  // namespace
+
 ngx_int_t owe_cookie(ngx_http_request_t* r, RequestCtx& ctx, RealmConf& realm,
                      OwedCookie::Kind kind, const Token& token) noexcept {
-    OwedCookie* owed = ctx.owed;
-    while (owed != nullptr && owed->realm != &realm) {
-        owed = owed->next;
-    }
+    OwedCookie* const owed = owed_by(r, ctx, realm);
     if (owed == nullptr) {
-        void* const place = ngx_palloc(r->pool, sizeof(OwedCookie));
-        if (place == nullptr) {
-            return NGX_ERROR;
-        }
-        owed = new (place) OwedCookie{};
-        owed->next = ctx.owed;
-        owed->realm = &realm;
-        ctx.owed = owed;
+        return NGX_ERROR;
     }
     owed->kind = kind;
     owed->token = token;

@@ -37,16 +37,24 @@ RealmConf* realm_of_cookie(const MainConf& conf, std::string_view name) noexcept
     return true;
 }
 
-// Prefixes are short and asked about at every request: two words, which may overlap, mostly do.
+// Two words, which may overlap, at the beginning and the end of `prefix`.
+template <typename Word>
+bool same_ends(std::string_view text, std::string_view prefix) noexcept {
+    const auto word = [](std::string_view from, std::size_t at) {
+        return load_le<Word>(reinterpret_cast<const std::uint8_t*>(from.data()) + at);
+    };
+    const std::size_t last = prefix.size() - sizeof(Word);
+    return word(text, 0) == word(prefix, 0) && word(text, last) == word(prefix, last);
+}
+
+// Prefixes ("name=") are short and asked about at every request.
 bool begins_with(std::string_view text, std::string_view prefix) noexcept {
-    if (prefix.size() < 8 || prefix.size() > 16 || text.size() < prefix.size()) {
+    const std::size_t size = prefix.size();
+    if (text.size() < size || size < 4 || size > 16) {
         return text.starts_with(prefix);
     }
-    const auto word = [](std::string_view from, std::size_t at) {
-        return load_le<std::uint64_t>(reinterpret_cast<const std::uint8_t*>(from.data()) + at);
-    };
-    const std::size_t last = prefix.size() - 8;
-    return word(text, 0) == word(prefix, 0) && word(text, last) == word(prefix, last);
+    return size < 8 ? same_ends<std::uint32_t>(text, prefix)
+                    : same_ends<std::uint64_t>(text, prefix);
 }
 
 // What a browser with no other cookie sends, "name=TOKEN" and nothing else: nothing to copy.
