@@ -105,13 +105,13 @@ clean: ## removes build/
 
 # ---------------------------------------------------------------- Debian packages each word needs
 
-PACKAGES_build := g++ nginx nginx-dev libssl-dev liblmdb-dev nlohmann-json3-dev
+PACKAGES_build := g++ nginx nginx-dev libssl-dev liblmdb-dev libmemcached-dev nlohmann-json3-dev
 PACKAGES_run := openssl
-PACKAGES_unit := g++ libssl-dev liblmdb-dev nlohmann-json3-dev libcmocka-dev perl
-PACKAGES_store := $(PACKAGES_unit)
+PACKAGES_unit := g++ libssl-dev liblmdb-dev libmemcached-dev nlohmann-json3-dev libcmocka-dev perl
+PACKAGES_store := $(PACKAGES_unit) memcached
 PACKAGES_it := perl curl openssl libio-socket-ssl-perl
 PACKAGES_source := $(PACKAGES_build) gcc dpkg-dev libpcre2-dev zlib1g-dev
-PACKAGES_fuzz := clang libclang-rt-dev g++ libssl-dev liblmdb-dev nlohmann-json3-dev
+PACKAGES_fuzz := clang libclang-rt-dev g++ libssl-dev liblmdb-dev libmemcached-dev nlohmann-json3-dev
 PACKAGES_bench := perl wrk valgrind gnuplot-nox libnginx-mod-http-lua
 PACKAGES_lint := clang clang-format clang-tidy cppcheck libperl-critic-perl perl libcmocka-dev
 
