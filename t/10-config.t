@@ -296,6 +296,36 @@ refused('key_file: a directory', realm('key_file dir.key;'), 'key_file[ ]"[^"]+/
 mkfifo($t->testdir() . '/fifo.key', oct '0600');
 refused('key_file: a pipe', realm('key_file fifo.key;'), 'key_file[ ]"[^"]+/fifo[.]key"[ ]is[ ]not[ ]a[ ]regular[ ]file');
 
+# --- store ---
+
+my $keys = "key_file a.key;\n";
+$t->write_private_file('a.key', ('0123456789abcdef' x 4) . "\n");
+refused("store: $_->[0]", realm("$keys store $_->[1];"), $_->[2]) for (
+    [ 'another kind', 'redis 127.0.0.1', 'invalid[ ]store[ ]"redis"' ],
+    [ 'no server', 'memcached', 'names[ ]no[ ]server' ],
+    [ 'options alone', 'memcached timeout=1s', 'names[ ]no[ ]server' ],
+    [ 'a port that is none', 'memcached 127.0.0.1:x', 'invalid[ ]memcached[ ]server[ ]"127[.]0[.]0[.]1:x":[ ]invalid[ ]port' ],
+    [ 'a port too large', 'memcached 127.0.0.1:70000', 'invalid[ ]memcached[ ]server[ ]"127[.]0[.]0[.]1:70000"' ],
+    [ 'a host that is none', 'memcached :11211', 'invalid[ ]memcached[ ]server[ ]":11211"' ],
+    [ 'a relative socket', 'memcached unix:a.sock', 'invalid[ ]memcached[ ]server[ ]"unix:a[.]sock"' ],
+    [ 'no weight', 'memcached 127.0.0.1/0', 'invalid[ ]weight[ ]in[ ]"127[.]0[.]0[.]1/0"' ],
+    [ 'a weight of letters', 'memcached 127.0.0.1:1/x', 'invalid[ ]weight[ ]in[ ]"127[.]0[.]0[.]1:1/x"' ],
+    [ 'a weight too large', 'memcached 127.0.0.1/1001', 'invalid[ ]weight[ ]in' ],
+    [ 'a server twice', 'memcached 127.0.0.1 127.0.0.1:11211/2', 'duplicate[ ]memcached[ ]server[ ]"127[.]0[.]0[.]1:11211/2"' ],
+    [ 'too many servers', 'memcached ' . join(q{ }, map { "127.0.0.1:$_" } 1 .. 17), 'too[ ]many[ ]memcached[ ]servers[ ]at[ ]"127[.]0[.]0[.]1:17":[ ]at[ ]most[ ]16' ],
+    [ 'no replica', 'memcached 127.0.0.1 replicas=0', 'invalid[ ]parameter[ ]"replicas=0"' ],
+    [ 'more replicas than servers', 'memcached 127.0.0.1 replicas=2', '"replicas=2"[ ]needs[ ]as[ ]many[ ]servers;[ ]there[ ]are[ ]1' ],
+    [ 'no timeout', 'memcached 127.0.0.1 timeout=0', 'invalid[ ]parameter[ ]"timeout=0"' ],
+    [ 'a timeout too long', 'memcached 127.0.0.1 connect_timeout=11s', 'invalid[ ]parameter[ ]"connect_timeout=11s"' ],
+    [ 'an option of another name', 'memcached 127.0.0.1 replica=1', 'invalid[ ]parameter[ ]"replica=1"' ],
+    [ 'a file without a path', 'lmdb', 'invalid[ ]number[ ]of[ ]arguments' ],
+    [ 'a small file', 'lmdb x.mdb map_size=1k', 'invalid[ ]map_size[ ]"1k"' ],
+);
+refused('store: no key file', realm('store memcached 127.0.0.1;') =~ s/[#]!//xr =~ s/[}]$/} #!/xr, 'has[ ]a[ ]store[ ]and[ ]needs[ ]a[ ]"key_file"');
+accepted("store: $_", realm("$keys store $_;")) for (
+    'memcached 127.0.0.1', 'memcached localhost:11211/3 [::1]:11212/2 unix:/run/mc.sock replicas=3 timeout=1ms connect_timeout=10s',
+    'none', 'lmdb x.mdb map_size=1m');
+
 # --- include ---
 
 $t->write_file('times.inc', "idle_timeout 5m;\nabsolute_timeout 1h;\n");

@@ -9,7 +9,10 @@ namespace sg {
 
 class Journal {
   public:
-    // The session is so now: new, changed, or superseded. `record` is as encode_record wrote it.
+    // The session is new: nothing is known of it anywhere. `record` is as encode_record wrote it.
+    virtual void opened(const SessionView& view, ByteView record) noexcept { saved(view, record); }
+
+    // The session is so now: changed, superseded, or to be written once more.
     virtual void saved(const SessionView& view, ByteView record) noexcept = 0;
 
     // The session is no more; nothing may bring it back until then.

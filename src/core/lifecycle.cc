@@ -44,6 +44,12 @@ void note_saved(const Realm& realm, const SessionView& view, ByteView record) no
     }
 }
 
+void note_opened(const Realm& realm, const Inserted& fresh) noexcept {
+    if (realm.journal != nullptr) {
+        realm.journal->opened(fresh.view, fresh.record);
+    }
+}
+
 void note_ended(const Realm& realm, const Token& token, Departure why, TimeMs now) noexcept {
     if (realm.journal != nullptr) {
         realm.journal->ended(token, why, tombstone_until(realm, now));
@@ -211,7 +217,7 @@ Changed regenerate(const Realm& realm, RandomPool& random, const Handle& old, Re
         remove(realm, successor, Departure::ended, now);
         return Changed{};
     }
-    note_saved(realm, fresh.view, fresh.record);
+    note_opened(realm, fresh);
     replaced.superseded_until = now + kRegenerationWindow;
     replaced.successor = successor;
     note_saved(realm, replaced, scratch.first(replaced.record_size));
@@ -241,7 +247,7 @@ Changed open_session(const Realm& realm, RandomPool& random, const ControlComman
     record.attributes = command.attributes;
     const Inserted opened = insert_new(realm, random, record, now, now, work);
     if (opened.result == Change::done) {
-        note_saved(realm, opened.view, opened.record);
+        note_opened(realm, opened);
     }
     return opened;
 }

@@ -17,13 +17,29 @@ Json counts(std::span<const NamedCount> all) {
     return json;
 }
 
+Json server(const ServerStatus& status) {
+    Json json;
+    json["host"] = std::string(status.host);
+    json["port"] = status.port;
+    json["breaker"] = std::string(status.breaker);
+    return json;
+}
+
 Json store(const std::optional<StoreStatus>& status) {
     if (!status) {
         return nullptr;
     }
     Json json;
     json["kind"] = std::string(status->kind);
-    json["breaker"] = std::string(status->breaker);
+    if (status->servers.empty()) {
+        json["breaker"] = std::string(status->breaker);
+    } else {
+        Json servers = Json::array();
+        for (const ServerStatus& each : status->servers) {
+            servers.push_back(server(each));
+        }
+        json["servers"] = std::move(servers);
+    }
     json["waiting"] = status->waiting;
     json["retrying"] = status->retrying;
     json["faults"] = counts(status->faults);

@@ -13,9 +13,16 @@ struct NamedCount {
     std::uint64_t count = 0;
 };
 
+struct ServerStatus {
+    std::string_view host;  // or the path of a Unix-domain socket
+    std::uint16_t port = 0;
+    std::string_view breaker;  // closed, open, half_open
+};
+
 struct StoreStatus {
     std::string_view kind;
-    std::string_view breaker;   // closed, open, half_open
+    std::string_view breaker;               // LMDB's; with servers: empty
+    std::span<const ServerStatus> servers;  // memcached's
     std::uint64_t waiting = 0;  // of the worker that answers: operations that have not set out
     std::uint64_t retrying = 0;
     std::span<const NamedCount> faults;
@@ -32,7 +39,8 @@ struct RealmStatus {
     std::optional<StoreStatus> store;
 };
 
-// {"realms":[{"name":...,"zone":{...},"events":{...},"store":{...} or null}]}; names are ASCII.
+// {"realms":[{"name":...,"zone":{...},"events":{...},"store":{...} or null}]}; names are
+// ASCII, hosts as configured.
 // Bytes written; 0 when `out` is too small or memory is out.
 std::size_t write_status_json(std::span<const RealmStatus> realms, std::span<char> out) noexcept;
 

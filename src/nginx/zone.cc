@@ -137,7 +137,7 @@ ngx_int_t load_keys(ngx_shm_zone_t* zone, RealmConf& realm) noexcept {
     const KeyRing::Load loaded = realm.keys.load(view(realm.name), realm.key_file);
     realm.key_file.wipe();
     if (realm.store != nullptr && loaded == KeyRing::Load::ok) {
-        (void)realm.keys.seal_keys(realm.store->keys);  // fails for an empty ring only
+        set_store_keys(realm);
     }
     if (loaded != KeyRing::Load::ok) {
         ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0, "session guard: realm \"%V\": %s",

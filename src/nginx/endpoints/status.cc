@@ -17,6 +17,8 @@ namespace {
 
 constexpr std::string_view kDefaultFrom = "unix:,127.0.0.0/8,::1";
 constexpr std::size_t kRoomPerRealm = 2048;
+constexpr std::size_t kRoomPerServer = 64;  // and the host, each byte of which may be escaped
+constexpr std::size_t kLargestEscape = 6;
 
 constexpr std::array<std::string_view, static_cast<std::size_t>(Event::count)> kEventNames{
     "zone_full",      "random_failed", "control_ignored", "control_malformed",  "csrf_unattested",
@@ -44,7 +46,18 @@ std::string_view state_name(Breaker::State state) noexcept {
 struct Counts {
     std::array<NamedCount, kEventNames.size()> events;
     std::array<NamedCount, kFaultNames.size()> faults;
+    std::array<ServerStatus, kMaxServers> servers;
 };
+
+std::span<const ServerStatus> describe_servers(const MemcachedConf& conf, const StoreHealth& health,
+                                               Counts& counts) noexcept {
+    for (std::size_t i = 0; i < conf.count; ++i) {
+        counts.servers[i] = {.host = conf.servers[i].host,
+                             .port = conf.servers[i].port,
+                             .breaker = state_name(health.breakers[i].state(now_ms()))};
+    }
+    return std::span(counts.servers).first(conf.count);
+}
 
 StoreStatus describe_store(const RealmConf& realm, Counts& counts) noexcept {
     const StoreHealth& health = realm.shared->store;
@@ -52,10 +65,16 @@ StoreStatus describe_store(const RealmConf& realm, Counts& counts) noexcept {
         counts.faults[i] = {kFaultNames[i], health.faults[i].load(std::memory_order_relaxed)};
     }
     StoreStatus status;
-    status.kind = "lmdb";
-    status.breaker = state_name(health.breakers[0].state(now_ms()));
+    const StoreConf& conf = *realm.store;
+    if (conf.is_lmdb()) {
+        status.kind = "lmdb";
+        status.breaker = state_name(health.breakers[0].state(now_ms()));
+    } else {
+        status.kind = "memcached";
+        status.servers = describe_servers(conf.memcached, health, counts);
+    }
     status.faults = counts.faults;
-    if (const StoreQueue* const queue = realm.store->queue.get()) {
+    if (const StoreQueue* const queue = conf.queue.get()) {
         status.waiting = queue->waiting();
         status.retrying = queue->retrying();
     }
@@ -81,6 +100,19 @@ RealmStatus describe_realm(const RealmConf& realm, Counts& counts) noexcept {
     return status;
 }
 
+std::size_t room_for(std::span<RealmConf* const> realms) noexcept {
+    std::size_t room = 64;
+    for (const RealmConf* const realm : realms) {
+        room += kRoomPerRealm;
+        const std::size_t count = realm->store != nullptr ? realm->store->memcached.count : 0;
+        for (std::size_t i = 0; i < count; ++i) {
+            room +=
+                kRoomPerServer + kLargestEscape * realm->store->memcached.servers[i].host.size();
+        }
+    }
+    return room;
+}
+
 template <typename T>
 std::span<T> make_array(ngx_pool_t* pool, std::size_t count) noexcept {
     auto* const place = static_cast<T*>(ngx_palloc(pool, count * sizeof(T)));
@@ -94,7 +126,7 @@ ngx_int_t send_status(ngx_http_request_t* r) noexcept {
     const auto realms = main_conf(r)->all_realms();
     const auto statuses = make_array<RealmStatus>(r->pool, realms.size() + 1);
     const auto counts = make_array<Counts>(r->pool, realms.size() + 1);
-    const std::span<char> text = characters(r->pool, 64 + realms.size() * kRoomPerRealm);
+    const std::span<char> text = characters(r->pool, room_for(realms));
     if (statuses.empty() || counts.empty() || text.empty()) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }

@@ -1,6 +1,5 @@
 #include "nginx/tier/store_conf.h"
 
-#include <array>
 #include <new>
 
 #include "nginx/conf_text.h"
@@ -11,81 +10,11 @@
 namespace sg::ngx {
 namespace {
 
-constexpr std::string_view kMapSize = "1g";
-constexpr ssize_t kSmallestMap = 1024 * 1024;
-constexpr TimeMs kLmdbPatience = kSecond;
 constexpr TimeMs kCheckBudget = 2 * kSecond;
 
-void destroy_store_conf(void* data) noexcept {
-    static_cast<StoreConf*>(data)->~StoreConf();
-}
-
-StoreConf* new_store_conf(ngx_conf_t* cf) noexcept {
-    ngx_pool_cleanup_t* const cleanup = ngx_pool_cleanup_add(cf->pool, sizeof(StoreConf));
-    if (cleanup == nullptr) {
-        return nullptr;
-    }
-    auto* const conf = new (cleanup->data) StoreConf;
-    cleanup->handler = destroy_store_conf;
-    return conf;
-}
-
-// The prefix itself may be a relative one (nginx -p .).
-ngx_int_t make_absolute(ngx_conf_t* cf, ngx_str_t& path) noexcept {
-    if (view(path).starts_with('/')) {
-        return NGX_OK;
-    }
-    std::array<char, NGX_MAX_PATH> folder;
-    if (getcwd(folder.data(), folder.size()) == nullptr) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno, "getcwd() failed");
-        return NGX_ERROR;
-    }
-    const std::string_view here = folder.data();
-    const std::span<char> text = characters(cf->pool, here.size() + 1 + path.len + 1);
-    if (text.empty()) {
-        return NGX_ERROR;
-    }
-    here.copy(text.data(), here.size());
-    text[here.size()] = '/';
-    view(path).copy(text.data() + here.size() + 1, path.len);
-    text.back() = '\0';
-    path = str({text.data(), text.size() - 1});
-    return NGX_OK;
-}
-
-char* parse_lmdb(ngx_conf_t* cf, RealmConf& realm) noexcept {
-    const std::span<ngx_str_t> word = words(cf);
-    if (word.size() < 3 || word.size() > 4) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid number of arguments in \"store lmdb\": a path, and perhaps "
-                           "map_size=");
-        return kConfError;
-    }
-    StoreConf* const conf = new_store_conf(cf);
-    ngx_str_t path = word[2];
-    if (conf == nullptr || ngx_conf_full_name(cf->cycle, &path, 0) != NGX_OK ||
-        make_absolute(cf, path) != NGX_OK) {
-        return kConfError;
-    }
-    ngx_str_t size = str(kMapSize);
-    std::string_view value;
-    if (word.size() == 4) {
-        if (!value_of(word[3], "map_size=", value)) {
-            return invalid_parameter(cf, word[3]);
-        }
-        size = str(value);
-    }
-    const off_t bytes = ngx_parse_offset(&size);
-    if (bytes < kSmallestMap) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid map_size \"%V\": at least 1m", &size);
-        return kConfError;
-    }
-    conf->lmdb = {.path = view(path), .map_size = static_cast<std::size_t>(bytes)};
-    conf->patience = kLmdbPatience;
-    conf->core = reinterpret_cast<const ngx_core_conf_t*>(
-        ngx_get_conf(cf->cycle->conf_ctx, ngx_core_module));
-    realm.store = conf;
-    return NGX_CONF_OK;
+// Realms may share servers: their names and keys differ. A file belongs to one.
+bool share_a_file(const StoreConf& a, const StoreConf& b) noexcept {
+    return a.is_lmdb() && b.is_lmdb() && a.lmdb.path == b.lmdb.path;
 }
 
 }  // namespace
@@ -95,20 +24,6 @@ StoreConf::StoreConf() noexcept = default;
 StoreConf::~StoreConf() {
     queue.reset();
     keys.wipe();
-}
-
-char* parse_store(ngx_conf_t* cf, RealmConf& realm) noexcept {
-    const std::span<ngx_str_t> word = words(cf);
-    const std::string_view kind = view(word[1]);
-    if (kind == "none" && word.size() == 2) {
-        return NGX_CONF_OK;
-    }
-    if (kind == "lmdb") {
-        return parse_lmdb(cf, realm);
-    }
-    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid store \"%V\": \"none\" or \"lmdb path\"",
-                       &word[1]);
-    return kConfError;
 }
 
 char* finish_store(ngx_conf_t* cf, const MainConf& conf, RealmConf& realm,
@@ -129,7 +44,7 @@ char* finish_store(ngx_conf_t* cf, const MainConf& conf, RealmConf& realm,
     }
     for (const RealmConf* const other : conf.all_realms()) {
         if (other != &realm && other->store != nullptr &&
-            other->store->lmdb.path == realm.store->lmdb.path) {
+            share_a_file(*other->store, *realm.store)) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "realms \"%V\" and \"%V\" must not share one store file",
                                &other->name, &realm.name);
@@ -143,13 +58,25 @@ char* finish_store(ngx_conf_t* cf, const MainConf& conf, RealmConf& realm,
         return kConfError;
     }
     ngx_str_t name = pool;
+    realm.store->memcached.longest_absolute = realm.core.timeouts.absolute;
     realm.store->pool = ngx_thread_pool_add(cf, pool.len > 0 ? &name : nullptr);
     return realm.store->pool != nullptr ? NGX_CONF_OK : kConfError;
 }
 
+void set_store_keys(RealmConf& realm) noexcept {
+    StoreConf& store = *realm.store;
+    // (Fails for an empty ring only.)
+    if (realm.keys.seal_keys(store.keys)) {
+        // The oldest key, which all nodes have while a new one is being handed out; and a public id
+        // that nobody has.
+        const std::uint8_t oldest = store.keys.keys[store.keys.count - 1].id;
+        store.memcached.canary = realm.keys.store_key(oldest, PublicId{}).value_or(StoreKey{});
+    }
+}
+
 // The files belong to the user the workers run as.
 ngx_int_t prepare_store(const RealmConf& realm, ngx_log_t* log) noexcept {
-    if (ngx_test_config) {
+    if (ngx_test_config || !realm.store->is_lmdb()) {
         return NGX_OK;
     }
     const ngx_core_conf_t& core = *realm.store->core;
@@ -166,9 +93,11 @@ ngx_int_t prepare_store(const RealmConf& realm, ngx_log_t* log) noexcept {
 }
 
 std::unique_ptr<Store> open_store(RealmConf& realm, ngx_log_t* log) noexcept {
-    std::string error;
+    const StoreConf& conf = *realm.store;
+    std::string error = "no memory, or OpenSSL lacks AES-256-GCM";
     std::unique_ptr<Store> store =
-        make_lmdb_store(realm.store->lmdb, realm.store->keys, realm.shared->store, error);
+        conf.is_lmdb() ? make_lmdb_store(conf.lmdb, conf.keys, realm.shared->store, error)
+                       : make_memcached_store(conf.memcached, conf.keys, realm.shared->store);
     if (store == nullptr) {
         ngx_log_error(NGX_LOG_ALERT, log, 0, "session guard: realm \"%V\": store: %s", &realm.name,
                       error.c_str());

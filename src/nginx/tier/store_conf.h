@@ -10,6 +10,7 @@
 #include "nginx/conf.h"
 #include "nginx/tier/threads.h"
 #include "store/lmdb_store.h"
+#include "store/memcached_store.h"
 
 namespace sg::ngx {
 
@@ -17,7 +18,8 @@ class StoreQueue;
 
 // What a realm with a store has beyond one without; lives in the configuration, in cf->pool.
 struct StoreConf {
-    LmdbConf lmdb;
+    LmdbConf lmdb;            // with a path: an LMDB file
+    MemcachedConf memcached;  // with servers: memcached
     ngx_thread_pool_t* pool = nullptr;
     const ngx_core_conf_t* core = nullptr;  // who the workers run as
     SealKeys keys;
@@ -26,16 +28,22 @@ struct StoreConf {
     // Made in each worker.
     std::unique_ptr<StoreQueue> queue;
 
+    bool is_lmdb() const noexcept { return !lmdb.path.empty(); }
+
     StoreConf() noexcept;
     ~StoreConf();
 };
 
-// store none | lmdb path [map_size=size]
+// store_directive.cc:
+// store none | lmdb path [map_size=size] | memcached server... [replicas=n] [timeout=time] ...
 char* parse_store(ngx_conf_t* cf, RealmConf& realm) noexcept;
 // The end of the block: what must hold between its directives. `pool`: from thread_pool, may be
 // empty.
 char* finish_store(ngx_conf_t* cf, const MainConf& conf, RealmConf& realm,
                    const ngx_str_t& pool) noexcept;
+
+// With the realm's keys, once they are loaded.
+void set_store_keys(RealmConf& realm) noexcept;
 
 // With the zone, in the master, before the fork and while a reload can still be refused: creates
 // and checks files. Never at `nginx -t`.

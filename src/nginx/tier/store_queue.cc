@@ -191,8 +191,8 @@ void StoreLane::finish(StoreTask* task) noexcept {
         detach(*watcher);
         watcher->answered(*watcher, task->op);
     }
-    if (task->op.verb == StoreVerb::change && task->op.answer == StoreAnswer::found &&
-        !task->op.lost) {
+    const bool is_put = task->op.verb == StoreVerb::create || task->op.verb == StoreVerb::change;
+    if (is_put && task->op.answer == StoreAnswer::found && !task->op.lost) {
         note_held(realm_->core, task->op.entry);
     }
     if (is_write(task->op) && task->op.verb != StoreVerb::touch &&
@@ -365,6 +365,12 @@ void StoreQueue::touch(const Token& token, TimeMs last_seen, TimeMs expires) noe
     entry.last_seen = last_seen;
     entry.expires = expires;
     write(token, StoreVerb::touch, entry);
+}
+
+void StoreQueue::opened(const SessionView& view, ByteView record) noexcept {
+    if (const auto entry = session_entry(realm_->core, view, record)) {
+        write(view.token, StoreVerb::create, *entry);
+    }
 }
 
 void StoreQueue::saved(const SessionView& view, ByteView record) noexcept {

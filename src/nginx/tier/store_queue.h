@@ -111,6 +111,7 @@ class StoreQueue final : public Journal {
     void touch(const Token& token, TimeMs last_seen, TimeMs expires) noexcept;
 
     // Journal: written through. The request that is being served (WriteScope) waits.
+    void opened(const SessionView& view, ByteView record) noexcept override;
     void saved(const SessionView& view, ByteView record) noexcept override;
     void ended(const Token& token, Departure why, TimeMs until) noexcept override;
 
