@@ -76,6 +76,19 @@ bool must_ask(const Realm& realm, const SessionView& view, Status status, TimeMs
     return Status::valid;
 }
 
+// A session that was regenerated on another node may have been ended or idle there only.
+bool may_be_elsewhere(const Realm& realm, const Handle& handle, TimeMs now) noexcept {
+    return realm.has_store && !realm.table->find_tombstone(handle, now);
+}
+
+// `status` is what it is without an answer.
+Outcome needs_successor(const Session& old, const Handle& successor) noexcept {
+    Outcome outcome = refused(Status::ended, old.slot.token);
+    outcome.step = Outcome::Step::needs_successor;
+    outcome.session.slot.successor = successor;
+    return outcome;
+}
+
 // More than the window is left when the clock has stepped back: then it is over.
 bool window_is_over(TimeMs until, TimeMs now) noexcept {
     return now >= until || until - now > kRegenerationWindow;
@@ -94,6 +107,9 @@ bool window_is_over(TimeMs until, TimeMs now) noexcept {
         }
         const Handle handle = next.successor;
         const FindResult found = look_up(*realm.table, handle, next, rest);
+        if (found == FindResult::absent && may_be_elsewhere(realm, handle, now)) {
+            return needs_successor(old, handle);
+        }
         if (found == FindResult::too_small) {
             return needs_buffer(2 * (old.slot.record_size + next.record_size) +
                                 kTypicalRecordBytes);
@@ -103,8 +119,9 @@ bool window_is_over(TimeMs until, TimeMs now) noexcept {
         }
     }
     const Status status = read_session(realm, next, rest.first(next.record_size), now, newest);
+    const bool asks = must_ask(realm, next, status, now);
     if (status != Status::valid) {
-        return refused(status, token);
+        return asks ? needs_successor(old, next.token.handle) : refused(status, token);
     }
     const ByteSpan roles = rest.subspan(next.record_size);
     if (roles.size() < old.record.roles.size()) {
@@ -114,7 +131,10 @@ bool window_is_over(TimeMs until, TimeMs now) noexcept {
     outcome.status = Status::valid;
     outcome.token = token;
     outcome.session = old;
+    outcome.step = asks ? Outcome::Step::needs_successor : Outcome::Step::decided;
     outcome.session.restricted = true;
+    outcome.session.slot.successor = next.token.handle;
+    outcome.session.slot.confirmed = next.confirmed;
     outcome.session.ages = newest.ages;
     outcome.session.timeouts = newest.timeouts;
     outcome.session.record.level = std::min(old.record.level, newest.record.level);
@@ -188,11 +208,11 @@ Outcome choose(const Outcome& sofar, const Outcome& next) noexcept {
     if (next_valid) {
         return next;
     }
-    // At most one store look-up a request; the first candidate that needs it gets it.
-    if (sofar.step == Outcome::Step::needs_store) {
+    // At most one of them is asked about; the first that needs it.
+    if (sofar.step != Outcome::Step::decided) {
         return sofar;
     }
-    if (next.step == Outcome::Step::needs_store) {
+    if (next.step != Outcome::Step::decided) {
         return next;
     }
     return more_telling(sofar.status, next.status) == sofar.status ? sofar : next;

@@ -47,8 +47,9 @@ struct Session {
 struct Outcome {
     enum class Step : std::uint8_t {
         decided,
-        needs_store,   // ask the store about `token`; `status` is what the zone alone would say
-        needs_buffer,  // call begin again with at least `needed_bytes`
+        needs_store,      // ask the store about `token`; `status` is what the zone alone would say
+        needs_successor,  // ask it about session.slot.successor, of which only the handle is known
+        needs_buffer,     // call begin again with at least `needed_bytes`
     };
     Step step = Step::decided;
     Status status = Status::none;

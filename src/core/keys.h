@@ -72,6 +72,9 @@ class KeyRing {
     // 96 bits of a keyed digest of the handle, under the key with the token's id.
     std::optional<PublicId> public_id(const Token& token) const noexcept;
 
+    // The key that mints. 0 in an empty ring, which does not.
+    std::uint8_t current_id() const noexcept { return count_ > 0 ? keys_[current_].id : 0; }
+
     // Whether a key with this id is configured.
     bool knows(std::uint8_t id) const noexcept { return find(id) != nullptr; }
 

@@ -231,6 +231,38 @@ bool find_credential(const Realm& realm, const Token& token, SessionView& view) 
            same_token(view.token, token);
 }
 
+enum class NewHandle : std::uint8_t { as_needed, never };
+
+// A second round when another worker has ended, regenerated or changed the session since it was
+// read: then it is gone, or the successor's turn, or the operation is applied to what is there now.
+Changed change(const Realm& realm, RandomPool& random, const Handle& handle,
+               const ControlCommand& command, std::size_t max_data, NewHandle new_handle,
+               TimeMs now, ByteSpan work) noexcept {
+    const ByteSpan stored = work.first(kLargestRecordBytes);
+    const ByteSpan out = work.subspan(kLargestRecordBytes, kLargestRecordBytes);
+    const ByteSpan merged = work.subspan(2 * kLargestRecordBytes);
+    Changed changed;
+    for (int round = 0; round < kMostRounds && changed.result == Change::gone; ++round) {
+        const Current current = read_current(realm, handle, now, stored);
+        if (current.state != Change::done) {
+            changed.result = current.state;
+            return changed;
+        }
+        Record record = current.record;
+        if (!apply(realm, command, max_data, now, merged, record)) {
+            changed.result = Change::too_large;
+            return changed;
+        }
+        const bool in_place =
+            new_handle == NewHandle::never || current.is_successor || !needs_new_handle(command);
+        changed = in_place
+                      ? replace_in_place(realm, current.view.token.handle, record, now, out, stored)
+                      : regenerate(realm, random, current.view.token.handle, record,
+                                   current.view.last_seen, now, out, stored);
+    }
+    return changed;
+}
+
 }  // namespace
 
 Changed open_session(const Realm& realm, RandomPool& random, const ControlCommand& command,
@@ -255,31 +287,13 @@ Changed open_session(const Realm& realm, RandomPool& random, const ControlComman
 Changed change_session(const Realm& realm, RandomPool& random, const Handle& handle,
                        const ControlCommand& command, std::size_t max_data, TimeMs now,
                        ByteSpan work) noexcept {
-    const ByteSpan stored = work.first(kLargestRecordBytes);
-    const ByteSpan out = work.subspan(kLargestRecordBytes, kLargestRecordBytes);
-    const ByteSpan merged = work.subspan(2 * kLargestRecordBytes);
+    return change(realm, random, handle, command, max_data, NewHandle::as_needed, now, work);
+}
 
-    // A second round when another worker has ended, regenerated or changed the session since it was
-    // read: then it is gone, or the successor's turn, or the operation is applied to what is there
-    // now.
-    Changed changed;
-    for (int round = 0; round < kMostRounds && changed.result == Change::gone; ++round) {
-        const Current current = read_current(realm, handle, now, stored);
-        if (current.state != Change::done) {
-            changed.result = current.state;
-            return changed;
-        }
-        Record record = current.record;
-        if (!apply(realm, command, max_data, now, merged, record)) {
-            changed.result = Change::too_large;
-            return changed;
-        }
-        changed = current.is_successor || !needs_new_handle(command)
-                      ? replace_in_place(realm, current.view.token.handle, record, now, out, stored)
-                      : regenerate(realm, random, current.view.token.handle, record,
-                                   current.view.last_seen, now, out, stored);
-    }
-    return changed;
+Changed change_again(const Realm& realm, RandomPool& random, const Handle& handle,
+                     const ControlCommand& command, std::size_t max_data, TimeMs now,
+                     ByteSpan work) noexcept {
+    return change(realm, random, handle, command, max_data, NewHandle::never, now, work);
 }
 
 bool end_session(const Realm& realm, const Handle& handle, Departure why, TimeMs now) noexcept {

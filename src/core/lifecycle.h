@@ -50,6 +50,12 @@ Changed change_session(const Realm& realm, RandomPool& random, const Handle& han
                        const ControlCommand& command, std::size_t max_data, TimeMs now,
                        ByteSpan work) noexcept;
 
+// The same once more, because the second tier held another node's change already: to what is in the
+// zone now, in place; whoever asked for it has the token of the first time.
+Changed change_again(const Realm& realm, RandomPool& random, const Handle& handle,
+                     const ControlCommand& command, std::size_t max_data, TimeMs now,
+                     ByteSpan work) noexcept;
+
 // Ends the session and everything it was regenerated into. True when something was live. A
 // tombstone is left either way.
 bool end_session(const Realm& realm, const Handle& handle, Departure why, TimeMs now) noexcept;

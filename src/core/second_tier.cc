@@ -20,9 +20,10 @@ SweepLimits sweep_limits(const Realm& realm) noexcept {
         .idle = realm.timeouts.idle, .absolute = realm.timeouts.absolute, .evict = realm.has_store};
 }
 
-// A replaced session is a later state than the record it was replaced with.
+// No change that is on its way brings a replaced session back.
 Version version_of(const Record& record, bool superseded) noexcept {
-    return {.counter = record.change_counter + (superseded ? 1 : 0), .node = record.node};
+    const std::uint32_t counter = record.change_counter & ~Version::kReplaced;
+    return {.counter = superseded ? counter | Version::kReplaced : counter, .node = record.node};
 }
 
 // What this node has, read under the shard's lock.
@@ -64,13 +65,17 @@ Lesson learn_ended(const Realm& realm, const Token& token, const StoreEntry& ent
 // The store has it, this node has not.
 Lesson take_in(const Realm& realm, LockedShard& shard, const StoreEntry& entry,
                TimeMs now) noexcept {
-    if (entry.superseded_until != 0) {
+    const bool replaced = entry.superseded_until != 0;
+    if (replaced && now >= entry.superseded_until) {
         return gone(Status::regenerated);
     }
     const InsertResult result = realm.table->insert(shard, entry.token, entry.record,
                                                     entry.last_seen, sweep_limits(realm), now);
     if (result != InsertResult::inserted) {
-        return {.learned = Learned::no_room};
+        return replaced ? kUnknown : Lesson{.learned = Learned::no_room};
+    }
+    if (replaced) {
+        realm.table->supersede(shard, entry.token.handle, entry.successor, entry.superseded_until);
     }
     realm.table->confirm(shard, entry.token.handle, now);
     realm.table->hold(shard, entry.token.handle, entry.version.counter);
@@ -82,10 +87,10 @@ enum class Newer : std::uint8_t { here, there, neither };
 Newer compare(const Realm& realm, const Here& here, const StoreEntry& entry,
               ByteView record) noexcept {
     const auto ours = session_entry(realm, here.view, record);
-    if (ours && wins(*ours, entry)) {
+    if (ours && overtakes(*ours, entry)) {
         return Newer::here;
     }
-    return !ours || wins(entry, *ours) ? Newer::there : Newer::neither;
+    return ours && ours->version == entry.version ? Newer::neither : Newer::there;
 }
 
 void follow(const Realm& realm, LockedShard& shard, const StoreEntry& entry, TimeMs now) noexcept {
@@ -104,10 +109,15 @@ void advance(const Realm& realm, LockedShard& shard, const StoreEntry& entry) no
     }
 }
 
+bool is_about(const StoreEntry& entry, const Token& token, Asked asked) noexcept {
+    return asked == Asked::token ? same_token(entry.token, token)
+                                 : entry.token.handle == token.handle;
+}
+
 Lesson learn_session(const Realm& realm, const Token& token, const StoreEntry& entry, TimeMs now,
-                     ByteSpan work) noexcept {
+                     ByteSpan work, Asked asked) noexcept {
     // The credential decides; and what this build cannot read is nobody's proof of anything.
-    if (!same_token(entry.token, token) || !decode_record(entry.record)) {
+    if (!is_about(entry, token, asked) || !decode_record(entry.record)) {
         return kUnknown;
     }
     Here here;
@@ -193,7 +203,7 @@ StoreEntry ended_entry(Departure why, TimeMs until) noexcept {
 }
 
 Lesson learn(const Realm& realm, const Token& token, StoreAnswer answer, const StoreEntry& entry,
-             TimeMs now, ByteSpan work) noexcept {
+             TimeMs now, ByteSpan work, Asked asked) noexcept {
     switch (answer) {
         case StoreAnswer::unknown:
             return kUnknown;
@@ -203,7 +213,7 @@ Lesson learn(const Realm& realm, const Token& token, StoreAnswer answer, const S
             break;
     }
     return entry.kind == EntryKind::ended ? learn_ended(realm, token, entry, now)
-                                          : learn_session(realm, token, entry, now, work);
+                                          : learn_session(realm, token, entry, now, work, asked);
 }
 
 }  // namespace sg

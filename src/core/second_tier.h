@@ -31,10 +31,14 @@ struct Lesson {
     Status status = Status::store_unavailable;  // with gone
 };
 
+// What was asked about: a token that somebody presented, or (without its secret) the successor that
+// a sealed entry names.
+enum class Asked : std::uint8_t { token, successor };
+
 // Brings the zone up to what the store says about this genuine token. What was ended here stays
 // ended; what is newer here than there, and what lives here and is not there at all, goes to the
 // journal again. `entry` counts when found; `work` is scratch of kLargestRecordBytes (lifecycle.h).
 Lesson learn(const Realm& realm, const Token& token, StoreAnswer answer, const StoreEntry& entry,
-             TimeMs now, ByteSpan work) noexcept;
+             TimeMs now, ByteSpan work, Asked asked = Asked::token) noexcept;
 
 }  // namespace sg

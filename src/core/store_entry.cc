@@ -154,6 +154,11 @@ EntryRead decode_entry(ByteView bytes, const StoreKey& key, StoreEntry& entry) n
                                                                           : EntryRead::wrong_key;
 }
 
+bool overtakes(const StoreEntry& a, const StoreEntry& b) noexcept {
+    return a.kind == EntryKind::session && b.kind == EntryKind::session &&
+           a.version.counter > b.version.counter;
+}
+
 bool wins(const StoreEntry& a, const StoreEntry& b) noexcept {
     if (b.kind == EntryKind::ended) {
         return false;

@@ -24,8 +24,10 @@ enum class EntryKind : std::uint8_t {
 };
 
 // Orders the states of one session: larger counter, then larger node. A session's counter grows
-// with every change (Record::change_counter).
+// with every change (Record::change_counter); a replaced session is later than all of its changes.
 struct Version {
+    static constexpr std::uint32_t kReplaced = 1U << 31;
+
     std::uint32_t counter = 0;
     std::uint64_t node = 0;
     auto operator<=>(const Version&) const noexcept = default;  // NOLINT(modernize-use-nullptr)
@@ -71,8 +73,14 @@ enum class EntryRead : std::uint8_t {
 // Fields of other kinds are as in a StoreEntry{}. `entry` is unspecified unless ok.
 EntryRead decode_entry(ByteView bytes, const StoreKey& key, StoreEntry& entry) noexcept;
 
-// Whether `a` replaces `b` where both are known: ended beats live and is never replaced; between
-// live ones the larger version. Equal versions do not replace each other. Not for activity.
+// Whether a change to `a` may go over `b`: it must come after everything that `b` has been through.
+// Two changes that were made from one state do not replace each other: the later one must be made
+// again from what is there.
+bool overtakes(const StoreEntry& a, const StoreEntry& b) noexcept;
+
+// Whether `a` replaces `b` where both are known, on two replicas: ended beats live and is never
+// replaced; between live ones the larger version. Equal versions do not replace each other. Not for
+// activity.
 bool wins(const StoreEntry& a, const StoreEntry& b) noexcept;
 
 }  // namespace sg

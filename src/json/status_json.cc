@@ -17,6 +17,20 @@ Json counts(std::span<const NamedCount> all) {
     return json;
 }
 
+Json times(const TimesStatus& status) {
+    Json ms = Json::object();
+    for (std::size_t i = 0; i < status.buckets.size(); ++i) {
+        const bool bounded = i < status.bounds.size();
+        ms[bounded ? std::to_string(status.bounds[i]) : "more"] = status.buckets[i];
+    }
+    Json json;
+    json["batches"] = status.batches;
+    json["operations"] = status.operations;
+    json["microseconds"] = status.microseconds;
+    json["ms"] = std::move(ms);
+    return json;
+}
+
 Json server(const ServerStatus& status) {
     Json json;
     json["host"] = std::string(status.host);
@@ -43,6 +57,8 @@ Json store(const std::optional<StoreStatus>& status) {
     json["waiting"] = status->waiting;
     json["retrying"] = status->retrying;
     json["faults"] = counts(status->faults);
+    json["look_ups"] = times(status->look_ups);
+    json["writes"] = times(status->writes);
     return json;
 }
 

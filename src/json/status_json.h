@@ -19,6 +19,15 @@ struct ServerStatus {
     std::string_view breaker;  // closed, open, half_open
 };
 
+// How long batches took.
+struct TimesStatus {
+    std::uint64_t batches = 0;
+    std::uint64_t operations = 0;
+    std::uint64_t microseconds = 0;
+    std::span<const std::uint32_t> bounds;   // upper ones, ms
+    std::span<const std::uint64_t> buckets;  // one more
+};
+
 struct StoreStatus {
     std::string_view kind;
     std::string_view breaker;               // LMDB's; with servers: empty
@@ -26,6 +35,8 @@ struct StoreStatus {
     std::uint64_t waiting = 0;  // of the worker that answers: operations that have not set out
     std::uint64_t retrying = 0;
     std::span<const NamedCount> faults;
+    TimesStatus look_ups;
+    TimesStatus writes;
 };
 
 struct RealmStatus {

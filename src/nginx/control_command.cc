@@ -204,7 +204,7 @@ ngx_int_t read_lines(ngx_http_request_t* r, RequestCtx& ctx, Pass& pass,
         log_ignored(r, &realm, "session_control of this location does not list the verb");
         return NGX_OK;
     }
-    const WriteScope writes(r, ctx);
+    const WriteScope writes(r, ctx, lines.first);
     return execute({r, ctx, pass, realm, *command, now_ms()});
 }
 

@@ -113,7 +113,10 @@ void decide_without_store(ngx_http_request_t* r, Pass& pass) noexcept {
         case Learned::no_room:
             return false;  // decided by the entry
         case Learned::gone:
-            pass.status = lesson.status;
+            // (That a successor is absent says of the old handle what the zone says: it has ended.)
+            if (pass.step != Outcome::Step::needs_successor || lesson.status != Status::absent) {
+                pass.status = lesson.status;
+            }
             pass.step = Outcome::Step::decided;
             return false;
         case Learned::unknown:
@@ -123,12 +126,18 @@ void decide_without_store(ngx_http_request_t* r, Pass& pass) noexcept {
     return false;
 }
 
-// Once a request: what the zone alone says stands when it was in vain.
+// A token, and the successor it turns out to have.
+constexpr int kMostQuestions = 2;
+
+// What the zone alone says stands when it was in vain.
 [[gnu::noinline, gnu::cold]] ngx_int_t ask_store(ngx_http_request_t* r, Pass& pass) noexcept {
-    if (pass.settled) {
+    const bool again = pass.asked > 0 && pass.step != Outcome::Step::needs_successor;
+    if (again || pass.asked == kMostQuestions) {
         pass.step = Outcome::Step::decided;
         return NGX_OK;
     }
+    ++pass.asked;
+    pass.settled = false;
     const ngx_int_t parked = park(r, pass);
     if (parked != NGX_DECLINED) {
         return parked;
@@ -150,7 +159,7 @@ ngx_int_t authenticate(ngx_http_request_t* r, RequestCtx& ctx, Pass& pass) noexc
     if (ask_zone(r, ctx, pass, presented->candidates) != NGX_OK) {
         return NGX_ERROR;
     }
-    return pass.step == Outcome::Step::needs_store ? ask_store(r, pass) : NGX_OK;
+    return pass.step != Outcome::Step::decided ? ask_store(r, pass) : NGX_OK;
 }
 
 // Cross-site requests may neither act with a session nor log the victim in as somebody else.

@@ -27,6 +27,7 @@ struct Pass : Outcome {
     LocationConf* conf = nullptr;
     ngx_http_upstream_t* upstream_before = nullptr;  // r->upstream as it was on entry
     struct Parking* parking = nullptr;               // the store was asked (tier/parking.h)
+    int asked = 0;                                   // how often
     bool settled = false;                            // and what it said has been taken
     bool admitted = false;  // authorised: the request may act as this session
     bool refused = false;

@@ -15,13 +15,15 @@
 namespace sg::ngx {
 namespace {
 
+constexpr std::uint64_t kRootMagic = kZoneMagic + sizeof(ZoneRoot);
+
 ngx_slab_pool_t* slab_pool(const ngx_shm_zone_t* zone) noexcept {
     return reinterpret_cast<ngx_slab_pool_t*>(zone->shm.addr);
 }
 
 std::optional<Table> attach_table(const ngx_shm_zone_t* zone, ZoneRoot*& root) noexcept {
     root = static_cast<ZoneRoot*>(slab_pool(zone)->data);
-    if (root == nullptr || root->magic != kZoneMagic) {
+    if (root == nullptr || root->magic != kRootMagic) {
         return std::nullopt;
     }
     return Table::attach({static_cast<std::byte*>(root->table), root->table_bytes});
@@ -95,7 +97,7 @@ std::optional<Table> format_table(ngx_shm_zone_t* zone, const Table* old) noexce
     OPENSSL_cleanse(master.data(), master.size());
     root->table = memory;
     root->table_bytes = bytes;
-    root->magic = kZoneMagic;
+    root->magic = kRootMagic;
     pool->data = root;
     return table;
 }
@@ -213,17 +215,31 @@ ngx_int_t add_zone(ngx_conf_t* cf, RealmConf& realm, ssize_t size) noexcept {
     return NGX_OK;
 }
 
+bool ZoneRoot::Tally::is_due(TimeMs now) noexcept {
+    TimeMs last = last_logged.load(std::memory_order_relaxed);
+    const bool due = last == 0 || now - last >= kMinute || now < last;
+    return due && last_logged.compare_exchange_strong(last, now, std::memory_order_relaxed);
+}
+
 bool count_event(RealmConf& realm, Event event, TimeMs now) noexcept {
     auto& tally = realm.shared->tallies[static_cast<std::size_t>(event)];
     tally.count.fetch_add(1, std::memory_order_relaxed);
-    TimeMs last = tally.last_logged.load(std::memory_order_relaxed);
-    const bool due = last == 0 || now - last >= kMinute || now < last;
-    return due && tally.last_logged.compare_exchange_strong(last, now, std::memory_order_relaxed);
+    return tally.is_due(now);
 }
 
 std::uint64_t event_count(const RealmConf& realm, Event event) noexcept {
     return realm.shared->tallies[static_cast<std::size_t>(event)].count.load(
         std::memory_order_relaxed);
+}
+
+void StoreTimes::add(std::size_t count, std::int64_t took) noexcept {
+    const auto us = static_cast<std::uint64_t>(std::max<std::int64_t>(took, 0));
+    batches.fetch_add(1, std::memory_order_relaxed);
+    operations.fetch_add(count, std::memory_order_relaxed);
+    microseconds.fetch_add(us, std::memory_order_relaxed);
+    const auto* const bound = std::lower_bound(kBounds.begin(), kBounds.end(), (us + 999) / 1000);
+    buckets[static_cast<std::size_t>(bound - kBounds.begin())].fetch_add(1,
+                                                                         std::memory_order_relaxed);
 }
 
 std::size_t minimum_zone_bytes() noexcept {

@@ -26,23 +26,46 @@ enum class Event : std::uint8_t {
     zone_repaired,    // a writer was killed while it held a shard
     insecure,         // a session cookie came over plain http
     store_write_failed,
-    store_unknown,  // the store gave no answer in time
+    store_unknown,        // the store gave no answer in time
+    store_write_dropped,  // too many were waiting
+    store_change_again,   // another node had changed the session: made once more
     count
+};
+
+// How long the batches of one lane took, threads' wait included in none of it.
+struct StoreTimes {
+    // Upper bounds in ms; one more bucket for what took longer.
+    static constexpr std::array<std::uint32_t, 10> kBounds{1,  2,   5,   10,  20,
+                                                           50, 100, 200, 500, 1000};
+
+    void add(std::size_t operations, std::int64_t microseconds) noexcept;
+
+    std::atomic<std::uint64_t> batches;
+    std::atomic<std::uint64_t> operations;
+    std::atomic<std::uint64_t> microseconds;
+    std::array<std::atomic<std::uint64_t>, kBounds.size() + 1> buckets;
 };
 
 inline constexpr std::uint64_t kZoneMagic = 0x3164726175674753;  // "SGguard1"
 
 struct ZoneRoot {
-    std::uint64_t magic;
+    std::uint64_t magic;  // kZoneMagic plus the size of this: a module of another layout may come
+                          // with a reload
     std::uint64_t table_bytes;
     std::uint64_t node;  // random: names this zone in what it writes to a store
     void* table;         // same address in master and workers: the mapping is inherited over fork
     struct Tally {
         std::atomic<std::uint64_t> count;
         std::atomic<TimeMs> last_logged;
+
+        // True when it has not been logged by any worker for a minute; then it has been now.
+        bool is_due(TimeMs now) noexcept;
     };
     std::array<Tally, static_cast<std::size_t>(Event::count)> tallies;
     StoreHealth store;
+    StoreTimes look_ups;
+    StoreTimes writes;
+    std::array<Tally, static_cast<std::size_t>(StoreFault::count_)> faults_logged;  // of `store`'s
 };
 
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);

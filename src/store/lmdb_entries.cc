@@ -155,7 +155,7 @@ int create_or_change(const LmdbContext& context, StoreOp& op, ByteView value) no
         const bool same =
             op.seen.kind == EntryKind::session && op.seen.version == op.entry.version &&
             (op.verb == StoreVerb::change || same_token(op.seen.token, op.entry.token));
-        if (same || op.verb == StoreVerb::create || !wins(op.entry, op.seen)) {
+        if (same || op.verb == StoreVerb::create || !overtakes(op.entry, op.seen)) {
             op.answer = StoreAnswer::found;
             op.lost = !same;
             return 0;

@@ -97,7 +97,7 @@ MemcachedDecision decide_get(const StoreOp& op, const MemcachedMerged& merged,
 
 MemcachedDecision decide_put(const StoreOp& op, Replicas replicas) noexcept {
     const bool same = is_same_session(op);
-    if (same || op.verb == StoreVerb::create || !wins(op.entry, op.seen)) {
+    if (same || op.verb == StoreVerb::create || !overtakes(op.entry, op.seen)) {
         return keep_winner(op, !same, replicas);
     }
     return write_own(op, replicas);

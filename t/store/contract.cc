@@ -59,8 +59,18 @@ void a_newer_change_replaces(Bench& bench) {
     assert_holds(bench.create(key, session_entry(1, 7, 80)));
     assert_holds(bench.change(key, session_entry(2, 3, 200)));
     assert_found(bench.get(key), session_entry(2, 3, 200));
-    assert_holds(bench.change(key, session_entry(2, 4, 10)));
-    assert_found(bench.get(key), session_entry(2, 4, 10));
+    assert_holds(bench.change(key, session_entry(3, 1, 10)));
+    assert_found(bench.get(key), session_entry(3, 1, 10));
+}
+
+// One of the two would be lost without anybody knowing: it is to be made again.
+void of_two_changes_made_from_one_state_the_second_loses(Bench& bench) {
+    const StoreKey key = fresh_key();
+    assert_holds(bench.create(key, session_entry(1, 7)));
+    assert_holds(bench.change(key, session_entry(2, 7)));
+    assert_lost_to(bench.change(key, session_entry(2, 9)), session_entry(2, 7));
+    assert_lost_to(bench.change(key, session_entry(2, 3)), session_entry(2, 7));
+    assert_found(bench.get(key), session_entry(2, 7));
 }
 
 // A late write of an old state must not undo a newer one; the loser learns what won.
@@ -282,6 +292,8 @@ constexpr Case kCases[] = {
     {"creating the same state again holds", creating_the_same_state_again_holds},
     {"create never replaces a session", create_never_replaces_a_session},
     {"a newer change replaces", a_newer_change_replaces},
+    {"of two changes made from one state the second loses",
+     of_two_changes_made_from_one_state_the_second_loses},
     {"an older change loses to the winner", an_older_change_loses_to_the_winner},
     {"a change of equal version holds and writes nothing",
      a_change_of_equal_version_holds_and_writes_nothing},

@@ -109,7 +109,7 @@ const char* learn(Known& known, const StoreOp& op) {
     if (!op.lost) {
         return learn_live(known, op.entry.version);
     }
-    if (op.verb == StoreVerb::change && wins(op.entry, op.seen)) {
+    if (op.verb == StoreVerb::change && overtakes(op.entry, op.seen)) {
         return "lost to a state that does not win";
     }
     return learn_state(known, op.seen);

@@ -133,7 +133,7 @@ void FakeStore::put(StoreOp& op, TimeMs now) noexcept {
         return;
     }
     if (old.answer == StoreAnswer::absent ||
-        (op.verb == StoreVerb::change && wins(op.entry, old.entry))) {
+        (op.verb == StoreVerb::change && overtakes(op.entry, old.entry))) {
         op.answer = write(op);
         return;
     }

@@ -485,6 +485,34 @@ void a_genuine_absent_token_needs_the_store_once(void**) {
     assert_status(status_of({text_of(first)}, kNow), Status::absent);
 }
 
+void assert_asks_for_successor(const Outcome& outcome, Status status, const Pair& pair) {
+    assert_int_equal(outcome.step, Outcome::Step::needs_successor);
+    assert_status(outcome.status, status);
+    assert_true(outcome.session.slot.successor == pair.fresh.handle);
+}
+
+// Would catch: parallel requests thrown out because the session was regenerated on another node;
+// and an old handle that goes on here although its successor was ended or lost a role there.
+void a_successor_that_is_not_here_or_not_fresh_is_asked_about(void**) {
+    fresh_world(256 * 1024, true);
+    Pair pair{.old = session_token(), .fresh = genuine_token()};
+    supersede(pair.old, pair.fresh, kNow + kWindow);
+    assert_asks_for_successor(ask({text_of(pair.old)}, kNow), Status::ended, pair);
+
+    pair = regenerated();
+    confirm(pair.fresh, kNow);
+    assert_int_equal(ask({text_of(pair.old)}, kNow + kRevalidate).step, Outcome::Step::decided);
+    const TimeMs late = kNow + kRevalidate + 1;
+    assert_asks_for_successor(ask({text_of(pair.old)}, late), Status::valid, pair);
+    remove(pair.fresh, Departure::ended, kNow + kHour);
+    assert_int_equal(ask({text_of(pair.old)}, late).step, Outcome::Step::decided);
+    assert_status(ask({text_of(pair.old)}, late).status, Status::ended);
+
+    pair = regenerated();
+    world.realm.has_store = false;
+    assert_int_equal(ask({text_of(pair.old)}, late).step, Outcome::Step::decided);
+}
+
 // Threat: logout that does not end it. Would catch: a store that brings back what has been ended
 // here.
 void a_tombstone_is_believed_before_the_store(void**) {
@@ -739,6 +767,7 @@ int main() {
         cmocka_unit_test(a_chain_that_bites_its_tail_is_refused),
         cmocka_unit_test(the_successor_wins_over_its_predecessor_in_both_orders),
         cmocka_unit_test(a_genuine_absent_token_needs_the_store_once),
+        cmocka_unit_test(a_successor_that_is_not_here_or_not_fresh_is_asked_about),
         cmocka_unit_test(a_tombstone_is_believed_before_the_store),
         cmocka_unit_test(a_copy_is_asked_about_again_when_it_was_confirmed_too_long_ago),
         cmocka_unit_test(a_session_without_its_key_is_not_asked_about),

@@ -324,6 +324,24 @@ void a_second_change_through_the_old_handle_goes_to_the_successor(void**) {
     assert_int_equal(live_sessions(), 2);
 }
 
+// Would catch: a change that is made again, for it came second on another node, and hands out a
+// token that nobody is sent: the user is thrown out.
+void a_change_made_again_keeps_the_handle_whatever_it_changes(void**) {
+    fresh_world();
+    const Token token = created();
+    for (const std::string_view header :
+         {"update; roles=\"reader\"; data.x=\"1\"", "renew", "reauth; level=aal3"}) {
+        assert_done_in_place(change_again(world.realm, world.random, token.handle, command(header),
+                                          kMaxData, kNow + kSecond, work()));
+    }
+    const Session session = session_of(token);
+    assert_text(session.record.roles, "reader");
+    assert_int_equal(session.record.level, Level::aal3);
+    assert_int_equal(session.record.change_counter, 3);
+    assert_int_equal(session.slot.superseded_until, 0);
+    assert_int_equal(live_sessions(), 1);
+}
+
 // Would catch: a second successor of one handle, of which one would never be ended; and rights
 // taken away by a late response that are not, because the session has moved on too often.
 void a_second_change_follows_the_whole_chain(void**) {
@@ -691,6 +709,7 @@ int main() {
         cmocka_unit_test(an_update_of_attributes_keeps_the_handle),
         cmocka_unit_test(an_update_of_roles_or_level_regenerates),
         cmocka_unit_test(a_second_change_through_the_old_handle_goes_to_the_successor),
+        cmocka_unit_test(a_change_made_again_keeps_the_handle_whatever_it_changes),
         cmocka_unit_test(a_second_change_follows_the_whole_chain),
         cmocka_unit_test(a_chain_that_bites_its_tail_is_gone_and_can_be_ended),
         cmocka_unit_test(attributes_over_the_limit_change_nothing),

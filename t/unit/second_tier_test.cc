@@ -166,6 +166,42 @@ void the_later_state_wins_in_both_directions(void**) {
     assert_int_equal(notebook.notes.size(), 1);
 }
 
+// Two nodes changed one session at the same moment. Would catch: two nodes that go on with
+// different states, and write them over each other for ever.
+void of_two_changes_made_from_one_state_the_stores_counts(void**) {
+    for (const std::uint64_t there : {world.realm.node + 1, world.realm.node - 1}) {
+        fresh();
+        Record record = changed_record(2, "editor");
+        record.node = world.realm.node;
+        const Token token = put_session(record);
+        record = changed_record(2, "reader");
+        record.node = there;
+        assert_known(learn_found(token, entry_of(token, record)));
+        assert_text(here(token).record.roles, "reader");
+        assert_int_equal(notebook.notes.size(), 0);
+    }
+}
+
+// Threat: a role taken away by a new handle, and the old handle goes on with it. Would catch: a
+// replaced session brought back by a change that another node made to it.
+void a_replaced_session_stays_replaced_however_often_it_was_changed_elsewhere(void**) {
+    fresh();
+    const Token token = put_session(changed_record(1));
+    ControlCommand renew;
+    renew.verb = ControlVerb::renew;
+    const Changed renewed =
+        change_session(world.realm, world.random, token.handle, renew, kMaxData, kNow, work);
+    assert_int_equal(renewed.result, Change::done);
+    const StoreEntry replaced = notebook.notes[1].entry;
+    const StoreEntry changed = entry_of(token, changed_record(1000));
+    assert_true(overtakes(replaced, changed) && wins(replaced, changed));
+    notebook.notes.clear();
+    assert_known(learn_found(token, changed));
+    assert_true(here(token).view.superseded_until != 0);
+    assert_int_equal(notebook.notes.size(), 1);  // the store is told so
+    assert_true(notebook.notes[0].entry.superseded_until != 0);
+}
+
 // Would catch: a user who is busy on another node and idle here, or the other way round.
 void last_seen_is_the_latest_of_both(void**) {
     fresh();
@@ -214,11 +250,46 @@ void a_replaced_handle_is_replaced_here_too(void**) {
     const StoreEntry entry = session_entry(world.realm, view, encoded(login_record())).value();
     assert_known(learn_found(token, entry));
     assert_int_equal(here(token).view.superseded_until, kLater + kSecond);
-    const Token stranger = genuine_token();
-    view.token = stranger;
-    assert_gone(
-        learn_found(stranger, session_entry(world.realm, view, encoded(login_record())).value()),
-        Status::regenerated);
+}
+
+// Would catch: parallel requests thrown out because the session was regenerated on another node,
+// and one that passes for longer than its ten seconds.
+void a_handle_replaced_elsewhere_comes_in_for_the_rest_of_its_time(void**) {
+    fresh();
+    SessionView view;
+    view.token = genuine_token();
+    view.last_seen = kNow;
+    view.superseded_until = kLater + kSecond;
+    view.successor = genuine_token().handle;
+    const StoreEntry entry = session_entry(world.realm, view, encoded(login_record())).value();
+    assert_known(learn_found(view.token, entry));
+    assert_true(here(view.token).view.successor == view.successor);
+    assert_int_equal(here(view.token).view.superseded_until, kLater + kSecond);
+
+    view.token = genuine_token();
+    const StoreEntry late = session_entry(world.realm, view, encoded(login_record())).value();
+    assert_gone(learn_found(view.token, late, kLater + kSecond), Status::regenerated);
+    assert_int_equal(here(view.token).found, FindResult::absent);
+}
+
+// The sealed entry of the old handle vouches for it. Would catch: a successor of another node that
+// nobody can use; and any other entry taken for it.
+void a_successor_is_learnt_without_its_secret(void**) {
+    fresh();
+    const Token token = genuine_token();
+    Token asked;
+    asked.key_id = token.key_id;
+    asked.handle = token.handle;
+    const StoreEntry entry = entry_of(token, changed_record(0));
+    assert_int_equal(learn_found(asked, entry).learned, Learned::unknown);
+    assert_known(
+        learn(world.realm, asked, StoreAnswer::found, entry, kLater, work, Asked::successor));
+    assert_true(same_token(here(token).view.token, token));
+    asked.handle[0] ^= 1;
+    assert_int_equal(
+        learn(world.realm, asked, StoreAnswer::found, entry, kLater, work, Asked::successor)
+            .learned,
+        Learned::unknown);
 }
 
 // Would catch: a store that lets in fewer sessions than it holds, once the zone is full; and one
@@ -307,10 +378,14 @@ int main() {
         cmocka_unit_test(what_was_ended_here_stays_ended),
         cmocka_unit_test(what_was_ended_elsewhere_ends_here),
         cmocka_unit_test(the_later_state_wins_in_both_directions),
+        cmocka_unit_test(of_two_changes_made_from_one_state_the_stores_counts),
+        cmocka_unit_test(a_replaced_session_stays_replaced_however_often_it_was_changed_elsewhere),
         cmocka_unit_test(last_seen_is_the_latest_of_both),
         cmocka_unit_test(a_live_session_that_the_store_lost_is_written_again),
         cmocka_unit_test(no_answer_teaches_nothing),
         cmocka_unit_test(a_replaced_handle_is_replaced_here_too),
+        cmocka_unit_test(a_handle_replaced_elsewhere_comes_in_for_the_rest_of_its_time),
+        cmocka_unit_test(a_successor_is_learnt_without_its_secret),
         cmocka_unit_test(only_what_the_store_holds_makes_room),
         cmocka_unit_test(every_change_is_told_and_wins_over_the_one_before),
         cmocka_unit_test(a_logout_of_a_session_nobody_knows_is_told),

@@ -16,13 +16,14 @@ namespace sg::ngx {
 namespace {
 
 constexpr std::string_view kDefaultFrom = "unix:,127.0.0.0/8,::1";
-constexpr std::size_t kRoomPerRealm = 2048;
+constexpr std::size_t kRoomPerRealm = 4096;
 constexpr std::size_t kRoomPerServer = 64;  // and the host, each byte of which may be escaped
 constexpr std::size_t kLargestEscape = 6;
 
 constexpr std::array<std::string_view, static_cast<std::size_t>(Event::count)> kEventNames{
-    "zone_full",      "random_failed", "control_ignored", "control_malformed",  "csrf_unattested",
-    "record_damaged", "zone_repaired", "insecure",        "store_write_failed", "store_unknown",
+    "zone_full",          "random_failed",  "control_ignored",     "control_malformed",
+    "csrf_unattested",    "record_damaged", "zone_repaired",       "insecure",
+    "store_write_failed", "store_unknown",  "store_write_dropped", "store_change_again",
 };
 
 constexpr std::array<std::string_view, static_cast<std::size_t>(StoreFault::count_)> kFaultNames{
@@ -47,7 +48,20 @@ struct Counts {
     std::array<NamedCount, kEventNames.size()> events;
     std::array<NamedCount, kFaultNames.size()> faults;
     std::array<ServerStatus, kMaxServers> servers;
+    std::array<std::uint64_t, StoreTimes::kBounds.size() + 1> look_ups;
+    std::array<std::uint64_t, StoreTimes::kBounds.size() + 1> writes;
 };
+
+TimesStatus describe_times(const StoreTimes& times, std::span<std::uint64_t> buckets) noexcept {
+    for (std::size_t i = 0; i < buckets.size(); ++i) {
+        buckets[i] = times.buckets[i].load(std::memory_order_relaxed);
+    }
+    return {.batches = times.batches.load(std::memory_order_relaxed),
+            .operations = times.operations.load(std::memory_order_relaxed),
+            .microseconds = times.microseconds.load(std::memory_order_relaxed),
+            .bounds = StoreTimes::kBounds,
+            .buckets = buckets};
+}
 
 std::span<const ServerStatus> describe_servers(const MemcachedConf& conf, const StoreHealth& health,
                                                Counts& counts) noexcept {
@@ -74,6 +88,8 @@ StoreStatus describe_store(const RealmConf& realm, Counts& counts) noexcept {
         status.servers = describe_servers(conf.memcached, health, counts);
     }
     status.faults = counts.faults;
+    status.look_ups = describe_times(realm.shared->look_ups, counts.look_ups);
+    status.writes = describe_times(realm.shared->writes, counts.writes);
     if (const StoreQueue* const queue = conf.queue.get()) {
         status.waiting = queue->waiting();
         status.retrying = queue->retrying();

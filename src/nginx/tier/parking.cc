@@ -14,14 +14,25 @@ struct Parking {
     Pass* pass = nullptr;
     Watcher watcher;
     ngx_event_t timer{};
+    Token token;  // what is asked about
+    Asked asked = Asked::token;
     Lesson lesson;
     bool waiting = false;
+    bool looks_again = false;
 };
 
 namespace {
 
+StoreConf& store_of(const Parking& parking) noexcept {
+    return *parking.pass->conf->realm->store;
+}
+
 void stop_waiting(Parking& parking) noexcept {
     detach(parking.watcher);
+    if (parking.looks_again && store_of(parking).queue != nullptr) {
+        store_of(parking).queue->second_looks().end();
+        parking.looks_again = false;
+    }
     if (parking.timer.timer_set) {
         ngx_del_timer(&parking.timer);
     }
@@ -54,8 +65,54 @@ bool decide_from_entry(Parking& parking, const StoreEntry& entry) noexcept {
     }
     std::copy(entry.record.begin(), entry.record.end(), record);
     static_cast<Outcome&>(*parking.pass) =
-        resume(parking.pass->conf->realm->core, parking.pass->token, entry.last_seen,
+        resume(parking.pass->conf->realm->core, parking.token, entry.last_seen,
                {record, entry.record.size()}, now_ms());
+    return true;
+}
+
+void time_is_up(ngx_event_t* event) noexcept {
+    wake(*static_cast<Parking*>(event->data));
+}
+
+void set_timer(Parking& parking, void (*handler)(ngx_event_t*), TimeMs delay) noexcept {
+    if (parking.timer.timer_set) {
+        ngx_del_timer(&parking.timer);
+    }
+    parking.timer.handler = handler;
+    ngx_add_timer(&parking.timer, static_cast<ngx_msec_t>(delay));
+}
+
+bool ask(Parking& parking) noexcept {
+    StoreConf& store = store_of(parking);
+    if (store.queue == nullptr || !store.queue->ask(parking.token, parking.watcher)) {
+        return false;
+    }
+    parking.waiting = true;
+    set_timer(parking, time_is_up, store.patience);
+    return true;
+}
+
+void look_again(ngx_event_t* event) noexcept {
+    Parking& parking = *static_cast<Parking*>(event->data);
+    const Lesson first = parking.lesson;
+    parking.lesson = Lesson{};  // what counts is the second answer
+    if (!ask(parking)) {
+        parking.lesson = first;
+        wake(parking);
+    }
+}
+
+// The node that made the session may still be writing it.
+bool waits_for_second_look(Parking& parking, StoreAnswer answer) noexcept {
+    const bool is_absent = answer == StoreAnswer::absent && parking.asked == Asked::token &&
+                           parking.lesson.learned == Learned::gone &&
+                           parking.lesson.status == Status::absent;
+    if (!is_absent || parking.looks_again ||
+        !store_of(parking).queue->second_looks().begin(parking.token.handle, now_ms())) {
+        return false;
+    }
+    parking.looks_again = true;
+    set_timer(parking, look_again, SecondLooks::kPause);
     return true;
 }
 
@@ -63,15 +120,14 @@ void answered(Watcher& watcher, const StoreOp& op) noexcept {
     Parking& parking = *static_cast<Parking*>(watcher.data);
     const Realm& realm = parking.pass->conf->realm->core;
     parking.lesson =
-        learn(realm, parking.pass->token, op.answer, op.seen, now_ms(), worker_scratch());
+        learn(realm, parking.token, op.answer, op.seen, now_ms(), worker_scratch(), parking.asked);
+    if (waits_for_second_look(parking, op.answer)) {
+        return;
+    }
     if (parking.lesson.learned == Learned::no_room && !decide_from_entry(parking, op.seen)) {
         parking.lesson = Lesson{};
     }
     wake(parking);
-}
-
-void time_is_up(ngx_event_t* event) noexcept {
-    wake(*static_cast<Parking*>(event->data));
 }
 
 Parking* new_parking(ngx_http_request_t* r, Pass& pass) noexcept {
@@ -85,7 +141,6 @@ Parking* new_parking(ngx_http_request_t* r, Pass& pass) noexcept {
     parking->pass = &pass;
     parking->watcher.answered = answered;
     parking->watcher.data = parking;
-    parking->timer.handler = time_is_up;
     parking->timer.data = parking;
     parking->timer.log = r->connection->log;
     return parking;
@@ -94,17 +149,21 @@ Parking* new_parking(ngx_http_request_t* r, Pass& pass) noexcept {
 }  // namespace
 
 ngx_int_t park(ngx_http_request_t* r, Pass& pass) noexcept {
-    StoreConf& store = *pass.conf->realm->store;
     Parking* const parking = new_parking(r, pass);
     if (parking == nullptr) {
         return NGX_ERROR;
     }
     pass.parking = parking;
-    if (store.queue == nullptr || !store.queue->ask(pass.token, parking->watcher)) {
+    parking->token = pass.token;
+    if (pass.step == Outcome::Step::needs_successor) {
+        // It was made a moment ago.
+        parking->asked = Asked::successor;
+        parking->token.key_id = pass.conf->realm->keys.current_id();
+        parking->token.handle = pass.session.slot.successor;
+    }
+    if (!ask(*parking)) {
         return NGX_DECLINED;
     }
-    parking->waiting = true;
-    ngx_add_timer(&parking->timer, static_cast<ngx_msec_t>(store.patience));
     if (r == r->main) {
         // A client that gives up is noticed, and takes the request with it.
         r->read_event_handler = ngx_http_test_reading;

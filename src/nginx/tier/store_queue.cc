@@ -1,300 +1,21 @@
 #include "nginx/tier/store_queue.h"
 
-#include <algorithm>
 #include <new>
 
+#include "core/lifecycle.h"
 #include "core/second_tier.h"
 #include "nginx/clock.h"
 #include "nginx/conf.h"
 #include "nginx/tier/store_conf.h"
 #include "nginx/tier/withhold.h"
+#include "nginx/worker.h"
 
 namespace sg::ngx {
-
-struct StoreTask {
-    StoreOp op;
-    Watcher* watchers = nullptr;
-    StoreTask* next = nullptr;
-};
-
-// Fixed in place: one per lane, used again and again. While it is in flight the thread owns `ops`.
-struct StoreLane::Batch {
-    ngx_thread_task_t task{};
-    StoreLane* lane = nullptr;
-    Store* store = nullptr;
-    TimeMs now = 0;
-    std::size_t count = 0;
-    bool tidy = false;
-    std::array<StoreOp, kMostInBatch> ops;
-    std::array<StoreTask*, kMostInBatch> tasks{};
-};
-
 namespace {
 
-constexpr ngx_msec_t kRetryInterval = 500;
-constexpr ngx_msec_t kTidyInterval = 60'000;
-constexpr std::size_t kTidyAtOnce = 10'000;     // expired entries
-constexpr ngx_msec_t kLongestGoodbye = 10'000;  // how long an exiting worker goes on trying
-
-bool is_write(const StoreOp& op) noexcept {
-    return op.verb != StoreVerb::get;
-}
-
-void watch(StoreTask& task, Watcher& watcher) noexcept {
-    watcher.task = &task;
-    watcher.next = task.watchers;
-    task.watchers = &watcher;
-}
-
-bool is_exiting() noexcept {
-    return ngx_exiting != 0 || ngx_quit != 0 || ngx_terminate != 0;
-}
+constexpr int kMostRounds = 4;  // of a change that others outrun
 
 }  // namespace
-
-void detach(Watcher& watcher) noexcept {
-    if (watcher.task == nullptr) {
-        return;
-    }
-    Watcher** place = &watcher.task->watchers;
-    while (*place != &watcher) {
-        place = &(*place)->next;
-    }
-    *place = watcher.next;
-    watcher.task = nullptr;
-}
-
-StoreLane::StoreLane() noexcept = default;
-
-StoreLane::~StoreLane() {
-    reclaim();
-    for (StoreTask** const list : {&first_, &retries_}) {
-        while (*list != nullptr) {
-            const std::unique_ptr<StoreTask> task(*list);
-            *list = task->next;
-        }
-    }
-}
-
-void StoreLane::start(RealmConf& realm, std::unique_ptr<Store> store, ngx_log_t* log) noexcept {
-    realm_ = &realm;
-    store_ = std::move(store);
-    post_ = ngx_event_t{};
-    post_.handler = post_event;
-    post_.data = this;
-    post_.log = log;
-    retry_ = post_;
-    retry_.handler = retry_event;
-}
-
-bool StoreLane::add(std::unique_ptr<StoreTask> task) noexcept {
-    if (waiting_ + retry_count_ >= kMostWaiting) {
-        return false;
-    }
-    append(task.release());
-    // Posted, not run: all that this round of the event loop asks for goes into one batch.
-    if (!busy_ && !post_.posted) {
-        ngx_post_event(&post_, &ngx_posted_events);
-    }
-    return true;
-}
-
-void StoreLane::append(StoreTask* task) noexcept {
-    task->next = nullptr;
-    (last_ != nullptr ? last_->next : first_) = task;
-    last_ = task;
-    ++waiting_;
-}
-
-StoreTask* StoreLane::find_waiting(const StoreKey& key) const noexcept {
-    StoreTask* task = first_;
-    while (task != nullptr && task->op.key != key) {
-        task = task->next;
-    }
-    return task;
-}
-
-void StoreLane::post_event(ngx_event_t* event) noexcept {
-    static_cast<StoreLane*>(event->data)->dispatch();
-}
-
-void StoreLane::dispatch() noexcept {
-    if (busy_ || (first_ == nullptr && !tidy_)) {
-        return;
-    }
-    if (batch_ == nullptr) {
-        batch_.reset(new (std::nothrow) Batch);
-        if (batch_ == nullptr) {
-            return;  // waiters have their own timers
-        }
-    }
-    Batch& batch = *batch_;
-    batch.lane = this;
-    batch.store = store_.get();
-    batch.now = now_ms();
-    batch.tidy = tidy_;
-    tidy_ = false;
-    collect();
-    batch.task = ngx_thread_task_t{};
-    batch.task.ctx = &batch;
-    batch.task.handler = run_in_thread;
-    batch.task.event.handler = batch_done;
-    batch.task.event.data = &batch;
-    batch.task.event.log = post_.log;
-    busy_ = true;
-    if (ngx_thread_task_post(realm_->store->pool, &batch.task) != NGX_OK) {
-        // The pool's queue is full: nobody knows, and writes are tried again.
-        batch_done(&batch.task.event);
-    }
-}
-
-void StoreLane::collect() noexcept {
-    Batch& batch = *batch_;
-    for (batch.count = 0; batch.count < kMostInBatch && first_ != nullptr; ++batch.count) {
-        StoreTask* const task = first_;
-        first_ = task->next;
-        last_ = first_ == nullptr ? nullptr : last_;
-        --waiting_;
-        task->op.answer = StoreAnswer::unknown;
-        batch.ops[batch.count] = std::move(task->op);
-        batch.tasks[batch.count] = task;
-    }
-}
-
-// In a thread: touches the batch and the store, nothing else.
-void StoreLane::run_in_thread(void* data, ngx_log_t*) noexcept {
-    Batch& batch = *static_cast<Batch*>(data);
-    batch.store->run(std::span(batch.ops).first(batch.count), batch.now);
-    if (batch.tidy) {
-        batch.store->tidy(kTidyAtOnce, batch.now);
-    }
-}
-
-void StoreLane::batch_done(ngx_event_t* event) noexcept {
-    Batch& batch = *static_cast<Batch*>(event->data);
-    StoreLane& lane = *batch.lane;
-    const std::size_t count = batch.count;
-    std::array<StoreTask*, kMostInBatch> tasks = batch.tasks;
-    for (std::size_t i = 0; i < count; ++i) {
-        tasks[i]->op = std::move(batch.ops[i]);
-    }
-    lane.busy_ = false;
-    lane.dispatch();  // the next one sets out before anybody is woken
-    for (std::size_t i = 0; i < count; ++i) {
-        lane.finish(tasks[i]);
-    }
-}
-
-// Waking one request may end another that waits for the same task: always the list as it is now.
-void StoreLane::finish(StoreTask* task) noexcept {
-    while (Watcher* const watcher = task->watchers) {
-        detach(*watcher);
-        watcher->answered(*watcher, task->op);
-    }
-    const bool is_put = task->op.verb == StoreVerb::create || task->op.verb == StoreVerb::change;
-    if (is_put && task->op.answer == StoreAnswer::found && !task->op.lost) {
-        note_held(realm_->core, task->op.entry);
-    }
-    if (is_write(task->op) && task->op.verb != StoreVerb::touch &&
-        task->op.answer == StoreAnswer::unknown) {
-        retry_later(task);
-        return;
-    }
-    delete task;
-}
-
-void StoreLane::retry_later(StoreTask* task) noexcept {
-    if (count_event(*realm_, Event::store_write_failed, now_ms())) {
-        ngx_log_error(NGX_LOG_ERR, post_.log, 0,
-                      "session guard: realm \"%V\": a write to the store failed and is tried again "
-                      "(%uL so far)",
-                      &realm_->name, event_count(*realm_, Event::store_write_failed));
-    }
-    task->next = retries_;
-    retries_ = task;
-    ++retry_count_;
-    if (!retry_.timer_set) {
-        ngx_add_timer(&retry_, kRetryInterval);  // holds back a graceful exit, for a while
-    }
-}
-
-void StoreLane::retry_event(ngx_event_t* event) noexcept {
-    StoreLane& lane = *static_cast<StoreLane*>(event->data);
-    if (is_exiting()) {
-        lane.exiting_since_ = lane.exiting_since_ != 0 ? lane.exiting_since_ : ngx_current_msec;
-        if (ngx_current_msec - lane.exiting_since_ > kLongestGoodbye) {
-            ngx_log_error(NGX_LOG_ALERT, event->log, 0,
-                          "session guard: realm \"%V\": the store did not take %uz changes before "
-                          "this worker had to go",
-                          &lane.realm_->name, lane.retry_count_);
-            return;
-        }
-    }
-    lane.take_retries();
-    lane.dispatch();
-}
-
-void StoreLane::take_retries() noexcept {
-    while (StoreTask* const task = retries_) {
-        retries_ = task->next;
-        --retry_count_;
-        append(task);
-    }
-}
-
-void StoreLane::keep_tidy() noexcept {
-    minute_ = post_;
-    minute_.handler = minute_event;
-    minute_.cancelable = 1;
-    ngx_add_timer(&minute_, kTidyInterval);
-}
-
-void StoreLane::minute_event(ngx_event_t* event) noexcept {
-    StoreLane& lane = *static_cast<StoreLane*>(event->data);
-    lane.tidy_ = true;
-    lane.dispatch();
-    if (!is_exiting()) {
-        ngx_add_timer(event, kTidyInterval);
-    }
-}
-
-// The batch that was in flight when the event loop ended: carried out, but nobody was told.
-void StoreLane::reclaim() noexcept {
-    for (std::size_t i = 0; busy_ && i < batch_->count; ++i) {
-        StoreTask* const task = batch_->tasks[i];
-        task->op = std::move(batch_->ops[i]);
-        task->watchers = nullptr;  // the requests are gone
-        if (is_write(task->op) && task->op.answer == StoreAnswer::unknown) {
-            append(task);
-        } else {
-            delete task;
-        }
-    }
-    busy_ = false;
-}
-
-void StoreLane::flush() noexcept {
-    reclaim();
-    take_retries();
-    while (first_ != nullptr && batch_ != nullptr) {
-        batch_->store = store_.get();
-        batch_->now = now_ms();
-        collect();
-        run_in_thread(batch_.get(), nullptr);
-        bool known = false;
-        for (std::size_t i = 0; i < batch_->count; ++i) {
-            known = known || batch_->ops[i].answer != StoreAnswer::unknown;
-            delete batch_->tasks[i];
-        }
-        if (!known) {
-            ngx_log_error(NGX_LOG_ALERT, post_.log, 0,
-                          "session guard: realm \"%V\": the store did not take %uz changes before "
-                          "this worker had to go",
-                          &realm_->name, waiting_ + batch_->count);
-            return;
-        }
-    }
-}
 
 ngx_int_t StoreQueue::start(RealmConf& realm, ngx_log_t* log) noexcept {
     realm_ = &realm;
@@ -303,7 +24,8 @@ ngx_int_t StoreQueue::start(RealmConf& realm, ngx_log_t* log) noexcept {
         if (store == nullptr) {
             return NGX_ERROR;
         }
-        lane->start(realm, std::move(store), log);
+        StoreTimes& times = lane == &look_ups_ ? realm.shared->look_ups : realm.shared->writes;
+        lane->start(*this, realm, times, std::move(store), log);
     }
     if (ngx_worker == 0) {
         writes_.keep_tidy();
@@ -322,7 +44,7 @@ bool StoreQueue::ask(const Token& token, Watcher& watcher) noexcept {
         return false;
     }
     if (StoreTask* const task = look_ups_.find_waiting(*key)) {
-        watch(*task, watcher);
+        task->add(watcher);
         return true;
     }
     std::unique_ptr<StoreTask> task(new (std::nothrow) StoreTask);
@@ -332,10 +54,8 @@ bool StoreQueue::ask(const Token& token, Watcher& watcher) noexcept {
     task->op.verb = StoreVerb::get;
     task->op.key = *key;
     task->op.key_id = token.key_id;
-    watch(*task, watcher);
-    const bool added = look_ups_.add(std::move(task));
-    watcher.task = added ? watcher.task : nullptr;
-    return added;
+    task->add(watcher);
+    return look_ups_.add(std::move(task));
 }
 
 void StoreQueue::write(const Token& token, StoreVerb verb, const StoreEntry& entry) noexcept {
@@ -350,13 +70,66 @@ void StoreQueue::write(const Token& token, StoreVerb verb, const StoreEntry& ent
     op.key_id = token.key_id;
     op.entry = entry;
     op.entry.record = op.bytes.view();
-    Watcher* const watcher = verb != StoreVerb::touch ? WriteScope::new_watcher() : nullptr;
-    if (watcher != nullptr) {
-        watch(*task, *watcher);
+    attend(*task);
+    (void)writes_.add(std::move(task));
+}
+
+// Who waits for this write, and what it was made for.
+void StoreQueue::attend(StoreTask& task) noexcept {
+    const StoreOp& op = task.op;
+    if (op.verb == StoreVerb::touch) {
+        return;
     }
-    if (!writes_.add(std::move(task)) && watcher != nullptr) {
-        watcher->task = nullptr;
+    if (outrun_ != nullptr && op.verb == StoreVerb::change) {
+        task.take_watchers(*outrun_);
+        std::swap(task.command, outrun_->command);
+        task.rounds = outrun_->rounds + 1;
+        outrun_ = nullptr;
+        return;
     }
+    if (Watcher* const watcher = WriteScope::new_watcher()) {
+        task.add(*watcher);
+    }
+    if (op.verb == StoreVerb::change && op.entry.superseded_until == 0) {
+        (void)task.command.assign(as_bytes(WriteScope::command()));  // without it: not made again
+    }
+}
+
+bool StoreQueue::heard(StoreTask& task) noexcept {
+    const StoreOp& op = task.op;
+    const bool is_put = op.verb == StoreVerb::create || op.verb == StoreVerb::change;
+    if (!is_put || op.answer != StoreAnswer::found) {
+        return false;
+    }
+    if (!op.lost) {
+        note_held(realm_->core, op.entry);
+        return false;
+    }
+    // Another node has changed or ended the session: this one follows.
+    learn(realm_->core, op.entry.token, StoreAnswer::found, op.seen, now_ms(), worker_scratch());
+    return make_again(task);
+}
+
+// The operation is applied to what the session has become.
+bool StoreQueue::make_again(StoreTask& outrun) noexcept {
+    const std::string_view text = as_text(outrun.command.view());
+    BytesBox scratch;
+    if (text.empty() || outrun.rounds >= kMostRounds ||
+        !scratch.resize(control_scratch_size(text))) {
+        return false;
+    }
+    ControlError error;
+    const auto command = parse_control(text, realm_->max_data, scratch.span(), error);
+    if (!command) {
+        return false;
+    }
+    count_event(*realm_, Event::store_change_again, now_ms());
+    outrun_ = &outrun;
+    change_again(realm_->core, worker_random(), outrun.op.entry.token.handle, *command,
+                 realm_->max_data, now_ms(), worker_scratch());
+    const bool goes_on = outrun_ == nullptr;
+    outrun_ = nullptr;
+    return goes_on;
 }
 
 void StoreQueue::touch(const Token& token, TimeMs last_seen, TimeMs expires) noexcept {

@@ -34,6 +34,7 @@ constexpr unsigned kBuffered = 0x08;
 
 ngx_http_output_body_filter_pt next_body_filter;
 constinit WaitingWrites* collecting = nullptr;  // of the request being served just now
+constinit std::string_view collecting_for;
 
 void resume(WaitingWrites& waiting) noexcept;
 
@@ -171,11 +172,12 @@ ngx_int_t body_filter(ngx_http_request_t* r, ngx_chain_t* in) noexcept {
 
 }  // namespace
 
-WriteScope::WriteScope(ngx_http_request_t* r, RequestCtx& ctx) noexcept {
+WriteScope::WriteScope(ngx_http_request_t* r, RequestCtx& ctx, std::string_view command) noexcept {
     const Pass* const pass = current_pass(r, ctx);
     if (pass == nullptr || pass->conf->realm == nullptr || pass->conf->realm->store == nullptr) {
         return;
     }
+    collecting_for = command;
     collecting = writes_of(r, ctx);
     if (collecting != nullptr) {
         collecting->patience = std::max(collecting->patience, pass->conf->realm->store->patience);
@@ -184,6 +186,11 @@ WriteScope::WriteScope(ngx_http_request_t* r, RequestCtx& ctx) noexcept {
 
 WriteScope::~WriteScope() {
     collecting = nullptr;
+    collecting_for = {};
+}
+
+std::string_view WriteScope::command() noexcept {
+    return collecting_for;
 }
 
 Watcher* WriteScope::new_watcher() noexcept {

@@ -15,13 +15,15 @@ namespace sg::ngx {
 // them. Not nested.
 class WriteScope {
   public:
-    WriteScope(ngx_http_request_t* r, RequestCtx& ctx) noexcept;
+    // `command`: the control header they are made for, if one is; outlives the scope.
+    WriteScope(ngx_http_request_t* r, RequestCtx& ctx, std::string_view command = {}) noexcept;
     ~WriteScope();
     WriteScope(const WriteScope&) = delete;
     WriteScope& operator=(const WriteScope&) = delete;
 
     // A watcher for one more write of the request being served; nullptr: nobody waits.
     static Watcher* new_watcher() noexcept;
+    static std::string_view command() noexcept;
 };
 
 // In the header filter of a main request with ctx.writes. NGX_DECLINED: nothing to wait for (any

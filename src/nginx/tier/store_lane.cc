@@ -1,0 +1,316 @@
+#include "nginx/tier/store_lane.h"
+
+#include <new>
+
+#include "nginx/clock.h"
+#include "nginx/conf.h"
+#include "nginx/tier/store_conf.h"
+#include "nginx/tier/store_queue.h"
+#include "nginx/tier/store_report.h"
+#include "store/steady.h"
+
+namespace sg::ngx {
+
+// Fixed in place: one per lane, used again and again. While it is in flight the thread owns `ops`.
+struct StoreLane::Batch {
+    ngx_thread_task_t task{};
+    StoreLane* lane = nullptr;
+    Store* store = nullptr;
+    TimeMs now = 0;
+    std::int64_t took_us = 0;
+    std::size_t count = 0;
+    bool tidy = false;
+    std::array<StoreOp, kMostInBatch> ops;
+    std::array<StoreTask*, kMostInBatch> tasks{};
+};
+
+namespace {
+
+constexpr ngx_msec_t kRetryInterval = 500;
+constexpr ngx_msec_t kTidyInterval = 60'000;
+constexpr std::size_t kTidyAtOnce = 10'000;     // expired entries
+constexpr ngx_msec_t kLongestGoodbye = 10'000;  // how long an exiting worker goes on trying
+
+bool is_write(const StoreOp& op) noexcept {
+    return op.verb != StoreVerb::get;
+}
+
+bool is_exiting() noexcept {
+    return ngx_exiting != 0 || ngx_quit != 0 || ngx_terminate != 0;
+}
+
+}  // namespace
+
+void detach(Watcher& watcher) noexcept {
+    if (watcher.task == nullptr) {
+        return;
+    }
+    Watcher** place = &watcher.task->watchers;
+    while (*place != &watcher) {
+        place = &(*place)->next;
+    }
+    *place = watcher.next;
+    watcher.task = nullptr;
+}
+
+StoreTask::~StoreTask() {
+    while (watchers != nullptr) {
+        detach(*watchers);
+    }
+}
+
+void StoreTask::add(Watcher& watcher) noexcept {
+    watcher.task = this;
+    watcher.next = watchers;
+    watchers = &watcher;
+}
+
+void StoreTask::take_watchers(StoreTask& from) noexcept {
+    while (Watcher* const watcher = from.watchers) {
+        detach(*watcher);
+        add(*watcher);
+    }
+}
+
+StoreLane::StoreLane() noexcept = default;
+
+StoreLane::~StoreLane() {
+    reclaim();
+    for (StoreTask** const list : {&first_, &retries_}) {
+        while (*list != nullptr) {
+            const std::unique_ptr<StoreTask> task(*list);
+            *list = task->next;
+        }
+    }
+}
+
+void StoreLane::start(StoreQueue& queue, RealmConf& realm, StoreTimes& times,
+                      std::unique_ptr<Store> store, ngx_log_t* log) noexcept {
+    queue_ = &queue;
+    realm_ = &realm;
+    times_ = &times;
+    store_ = std::move(store);
+    post_ = ngx_event_t{};
+    post_.handler = post_event;
+    post_.data = this;
+    post_.log = log;
+    retry_ = post_;
+    retry_.handler = retry_event;
+}
+
+bool StoreLane::add(std::unique_ptr<StoreTask> task) noexcept {
+    if (waiting_ + retry_count_ >= kMostWaiting) {
+        report_dropped(*realm_, post_.log);
+        return false;
+    }
+    append(task.release());
+    // Posted, not run: all that this round of the event loop asks for goes into one batch.
+    if (!busy_ && !post_.posted) {
+        ngx_post_event(&post_, &ngx_posted_events);
+    }
+    return true;
+}
+
+void StoreLane::append(StoreTask* task) noexcept {
+    task->next = nullptr;
+    (last_ != nullptr ? last_->next : first_) = task;
+    last_ = task;
+    ++waiting_;
+}
+
+StoreTask* StoreLane::find_waiting(const StoreKey& key) const noexcept {
+    StoreTask* task = first_;
+    while (task != nullptr && task->op.key != key) {
+        task = task->next;
+    }
+    return task;
+}
+
+void StoreLane::post_event(ngx_event_t* event) noexcept {
+    static_cast<StoreLane*>(event->data)->dispatch();
+}
+
+void StoreLane::dispatch() noexcept {
+    if (busy_ || (first_ == nullptr && !tidy_)) {
+        return;
+    }
+    if (batch_ == nullptr) {
+        batch_.reset(new (std::nothrow) Batch);
+        if (batch_ == nullptr) {
+            return;  // waiters have their own timers
+        }
+    }
+    Batch& batch = *batch_;
+    batch.lane = this;
+    batch.store = store_.get();
+    batch.now = now_ms();
+    batch.tidy = tidy_;
+    tidy_ = false;
+    collect();
+    batch.task = ngx_thread_task_t{};
+    batch.task.ctx = &batch;
+    batch.task.handler = run_in_thread;
+    batch.task.event.handler = batch_done;
+    batch.task.event.data = &batch;
+    batch.task.event.log = post_.log;
+    busy_ = true;
+    if (ngx_thread_task_post(realm_->store->pool, &batch.task) != NGX_OK) {
+        // The pool's queue is full: nobody knows, and writes are tried again.
+        batch_done(&batch.task.event);
+    }
+}
+
+void StoreLane::collect() noexcept {
+    Batch& batch = *batch_;
+    for (batch.count = 0; batch.count < kMostInBatch && first_ != nullptr; ++batch.count) {
+        StoreTask* const task = first_;
+        first_ = task->next;
+        last_ = first_ == nullptr ? nullptr : last_;
+        --waiting_;
+        task->op.answer = StoreAnswer::unknown;
+        batch.ops[batch.count] = std::move(task->op);
+        batch.tasks[batch.count] = task;
+    }
+}
+
+// In a thread: touches the batch and the store, nothing else.
+void StoreLane::run_in_thread(void* data, ngx_log_t*) noexcept {
+    Batch& batch = *static_cast<Batch*>(data);
+    const std::int64_t start = steady_us();
+    batch.store->run(std::span(batch.ops).first(batch.count), batch.now);
+    batch.took_us = steady_us() - start;
+    if (batch.tidy) {
+        batch.store->tidy(kTidyAtOnce, batch.now);
+    }
+}
+
+void StoreLane::batch_done(ngx_event_t* event) noexcept {
+    Batch& batch = *static_cast<Batch*>(event->data);
+    StoreLane& lane = *batch.lane;
+    const std::size_t count = batch.count;
+    std::array<StoreTask*, kMostInBatch> tasks = batch.tasks;
+    for (std::size_t i = 0; i < count; ++i) {
+        tasks[i]->op = std::move(batch.ops[i]);
+    }
+    lane.busy_ = false;
+    lane.account(count, batch.took_us);
+    lane.dispatch();  // the next one sets out before anybody is woken
+    for (std::size_t i = 0; i < count; ++i) {
+        lane.finish(tasks[i]);
+    }
+}
+
+void StoreLane::account(std::size_t count, std::int64_t took_us) noexcept {
+    if (count > 0) {
+        times_->add(count, took_us);
+    }
+    report_faults(*realm_, post_.log);
+}
+
+// Waking one request may end another that waits for the same task: always the list as it is now.
+void StoreLane::finish(StoreTask* task) noexcept {
+    if (is_write(task->op) && queue_->heard(*task)) {
+        delete task;
+        return;
+    }
+    while (Watcher* const watcher = task->watchers) {
+        detach(*watcher);
+        watcher->answered(*watcher, task->op);
+    }
+    if (is_write(task->op) && task->op.verb != StoreVerb::touch &&
+        task->op.answer == StoreAnswer::unknown) {
+        retry_later(task);
+        return;
+    }
+    delete task;
+}
+
+void StoreLane::retry_later(StoreTask* task) noexcept {
+    report_failed_write(*realm_, post_.log);
+    task->next = retries_;
+    retries_ = task;
+    ++retry_count_;
+    if (!retry_.timer_set) {
+        ngx_add_timer(&retry_, kRetryInterval);  // holds back a graceful exit, for a while
+    }
+}
+
+void StoreLane::retry_event(ngx_event_t* event) noexcept {
+    StoreLane& lane = *static_cast<StoreLane*>(event->data);
+    if (is_exiting()) {
+        lane.exiting_since_ = lane.exiting_since_ != 0 ? lane.exiting_since_ : ngx_current_msec;
+        if (ngx_current_msec - lane.exiting_since_ > kLongestGoodbye) {
+            ngx_log_error(NGX_LOG_ALERT, event->log, 0,
+                          "session guard: realm \"%V\": the store did not take %uz changes before "
+                          "this worker had to go",
+                          &lane.realm_->name, lane.retry_count_);
+            return;
+        }
+    }
+    lane.take_retries();
+    lane.dispatch();
+}
+
+void StoreLane::take_retries() noexcept {
+    while (StoreTask* const task = retries_) {
+        retries_ = task->next;
+        --retry_count_;
+        append(task);
+    }
+}
+
+void StoreLane::keep_tidy() noexcept {
+    minute_ = post_;
+    minute_.handler = minute_event;
+    minute_.cancelable = 1;
+    ngx_add_timer(&minute_, kTidyInterval);
+}
+
+void StoreLane::minute_event(ngx_event_t* event) noexcept {
+    StoreLane& lane = *static_cast<StoreLane*>(event->data);
+    lane.tidy_ = true;
+    lane.dispatch();
+    if (!is_exiting()) {
+        ngx_add_timer(event, kTidyInterval);
+    }
+}
+
+// The batch that was in flight when the event loop ended: carried out, but nobody was told.
+void StoreLane::reclaim() noexcept {
+    for (std::size_t i = 0; busy_ && i < batch_->count; ++i) {
+        StoreTask* const task = batch_->tasks[i];
+        task->op = std::move(batch_->ops[i]);
+        task->watchers = nullptr;  // the requests are gone
+        if (is_write(task->op) && task->op.answer == StoreAnswer::unknown) {
+            append(task);
+        } else {
+            delete task;
+        }
+    }
+    busy_ = false;
+}
+
+void StoreLane::flush() noexcept {
+    reclaim();
+    take_retries();
+    while (first_ != nullptr && batch_ != nullptr) {
+        batch_->store = store_.get();
+        batch_->now = now_ms();
+        collect();
+        run_in_thread(batch_.get(), nullptr);
+        bool known = false;
+        for (std::size_t i = 0; i < batch_->count; ++i) {
+            known = known || batch_->ops[i].answer != StoreAnswer::unknown;
+            delete batch_->tasks[i];
+        }
+        if (!known) {
+            ngx_log_error(NGX_LOG_ALERT, post_.log, 0,
+                          "session guard: realm \"%V\": the store did not take %uz changes before "
+                          "this worker had to go",
+                          &realm_->name, waiting_ + batch_->count);
+            return;
+        }
+    }
+}
+
+}  // namespace sg::ngx
