@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/feed_state.h"
 #include "core/zone/shard_lock.h"
 
 namespace sg {
@@ -43,10 +44,16 @@ namespace {
     return outcome;
 }
 
+[[gnu::noinline, gnu::cold]] bool is_stale(const Realm& realm, TimeMs confirmed,
+                                           TimeMs now) noexcept {
+    return realm.feed == nullptr || !realm.feed->vouches(confirmed, now, realm.revalidate);
+}
+
 // Another node may have seen the user since, or ended the session.
 bool must_ask(const Realm& realm, const SessionView& view, Status status, TimeMs now) noexcept {
     const bool wants = status == Status::expired_idle ||
-                       (status == Status::valid && age(view.confirmed, now) > realm.revalidate);
+                       (status == Status::valid && age(view.confirmed, now) > realm.revalidate &&
+                        is_stale(realm, view.confirmed, now));
     // Without its key a session has no name in the store: the zone alone knows it.
     return realm.has_store && wants && realm.keys->knows(view.token.key_id);
 }

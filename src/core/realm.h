@@ -10,7 +10,8 @@
 
 namespace sg {
 
-class Journal;  // core/journal.h
+class FeedState;  // core/feed_state.h
+class Journal;    // core/journal.h
 
 struct Realm {
     std::string_view name;
@@ -21,6 +22,7 @@ struct Realm {
     TimeMs revalidate = 0;       // a copy that the store confirmed longer ago is asked about again
     std::uint64_t node = 0;      // names this node in what it changes
     Journal* journal = nullptr;  // follows every change for the store; none without one
+    FeedState* feed = nullptr;   // what other nodes tell through the store; may be none
 };
 
 }  // namespace sg

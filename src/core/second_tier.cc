@@ -1,6 +1,7 @@
 #include "core/second_tier.h"
 
 #include "core/enforce.h"
+#include "core/feed_state.h"
 #include "core/journal.h"
 #include "core/lifecycle.h"
 #include "core/zone/shard_lock.h"
@@ -53,6 +54,12 @@ bool has_expired(const Realm& realm, const Here& here, TimeMs now) noexcept {
     return check_expiry(ages, timeouts, now) != Expiry::alive;
 }
 
+// `sent`: when the question was. The answer may be overtaken by what the feed has told since.
+void confirm(const Realm& realm, LockedShard& shard, const Handle& handle, TimeMs sent) noexcept {
+    const TimeMs at = realm.feed != nullptr ? realm.feed->confirmable(handle, sent) : sent;
+    realm.table->confirm(shard, handle, at);
+}
+
 Lesson learn_ended(const Realm& realm, const Token& token, const StoreEntry& entry,
                    TimeMs now) noexcept {
     LockedShard shard = realm.table->lock(token.handle);
@@ -63,8 +70,8 @@ Lesson learn_ended(const Realm& realm, const Token& token, const StoreEntry& ent
 }
 
 // The store has it, this node has not.
-Lesson take_in(const Realm& realm, LockedShard& shard, const StoreEntry& entry,
-               TimeMs now) noexcept {
+Lesson take_in(const Realm& realm, LockedShard& shard, const Reply& reply, TimeMs now) noexcept {
+    const StoreEntry& entry = reply.entry;
     const bool replaced = entry.superseded_until != 0;
     if (replaced && now >= entry.superseded_until) {
         return gone(Status::regenerated);
@@ -77,7 +84,7 @@ Lesson take_in(const Realm& realm, LockedShard& shard, const StoreEntry& entry,
     if (replaced) {
         realm.table->supersede(shard, entry.token.handle, entry.successor, entry.superseded_until);
     }
-    realm.table->confirm(shard, entry.token.handle, now);
+    confirm(realm, shard, entry.token.handle, reply.sent);
     realm.table->hold(shard, entry.token.handle, entry.version.counter);
     return kKnown;
 }
@@ -114,10 +121,11 @@ bool is_about(const StoreEntry& entry, const Token& token, Asked asked) noexcept
                                  : entry.token.handle == token.handle;
 }
 
-Lesson learn_session(const Realm& realm, const Token& token, const StoreEntry& entry, TimeMs now,
-                     ByteSpan work, Asked asked) noexcept {
+Lesson learn_session(const Realm& realm, const Token& token, const Reply& reply, TimeMs now,
+                     ByteSpan work) noexcept {
+    const StoreEntry& entry = reply.entry;
     // The credential decides; and what this build cannot read is nobody's proof of anything.
-    if (!is_about(entry, token, asked) || !decode_record(entry.record)) {
+    if (!is_about(entry, token, reply.asked) || !decode_record(entry.record)) {
         return kUnknown;
     }
     Here here;
@@ -129,14 +137,14 @@ Lesson learn_session(const Realm& realm, const Token& token, const StoreEntry& e
         }
         here = look_here(realm, shard, token.handle, work);
         if (!here.is_there()) {
-            return here.found == FindResult::absent ? take_in(realm, shard, entry, now) : kUnknown;
+            return here.found == FindResult::absent ? take_in(realm, shard, reply, now) : kUnknown;
         }
         newer = compare(realm, here, entry, work.first(here.view.record_size));
         if (newer == Newer::there) {
             follow(realm, shard, entry, now);
         }
         advance(realm, shard, entry);
-        realm.table->confirm(shard, token.handle, now);
+        confirm(realm, shard, token.handle, reply.sent);
         realm.table->hold(shard, token.handle, entry.version.counter);
     }
     if (newer == Newer::here && realm.journal != nullptr) {
@@ -145,7 +153,8 @@ Lesson learn_session(const Realm& realm, const Token& token, const StoreEntry& e
     return kKnown;
 }
 
-Lesson learn_absent(const Realm& realm, const Token& token, TimeMs now, ByteSpan work) noexcept {
+Lesson learn_absent(const Realm& realm, const Token& token, TimeMs sent, TimeMs now,
+                    ByteSpan work) noexcept {
     Here here;
     {
         LockedShard shard = realm.table->lock(token.handle);
@@ -156,7 +165,7 @@ Lesson learn_absent(const Realm& realm, const Token& token, TimeMs now, ByteSpan
         if (!here.is_there()) {
             return gone(Status::absent);
         }
-        realm.table->confirm(shard, token.handle, now);
+        confirm(realm, shard, token.handle, sent);
     }
     // A logout leaves a tombstone: what the store has simply lost, or never got, is written again.
     if (here.is_live() && !has_expired(realm, here, now) && realm.journal != nullptr) {
@@ -202,18 +211,26 @@ StoreEntry ended_entry(Departure why, TimeMs until) noexcept {
     return entry;
 }
 
-Lesson learn(const Realm& realm, const Token& token, StoreAnswer answer, const StoreEntry& entry,
-             TimeMs now, ByteSpan work, Asked asked) noexcept {
-    switch (answer) {
+Lesson learn(const Realm& realm, const Token& token, const Reply& reply, TimeMs now,
+             ByteSpan work) noexcept {
+    switch (reply.answer) {
         case StoreAnswer::unknown:
             return kUnknown;
         case StoreAnswer::absent:
-            return learn_absent(realm, token, now, work);
+            return learn_absent(realm, token, reply.sent, now, work);
         case StoreAnswer::found:
             break;
     }
-    return entry.kind == EntryKind::ended ? learn_ended(realm, token, entry, now)
-                                          : learn_session(realm, token, entry, now, work, asked);
+    return reply.entry.kind == EntryKind::ended ? learn_ended(realm, token, reply.entry, now)
+                                                : learn_session(realm, token, reply, now, work);
+}
+
+void hear_of(const Realm& realm, const Handle& handle, TimeMs now) noexcept {
+    if (realm.feed != nullptr) {
+        realm.feed->told(handle, now);
+    }
+    LockedShard shard = realm.table->lock(handle);
+    realm.table->confirm(shard, handle, 0);
 }
 
 }  // namespace sg

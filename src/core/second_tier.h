@@ -35,10 +35,21 @@ struct Lesson {
 // a sealed entry names.
 enum class Asked : std::uint8_t { token, successor };
 
+// What the store has said.
+struct Reply {
+    StoreAnswer answer = StoreAnswer::unknown;
+    const StoreEntry& entry;  // counts when found
+    TimeMs sent = 0;          // when the question set out: that old is the answer
+    Asked asked = Asked::token;
+};
+
 // Brings the zone up to what the store says about this genuine token. What was ended here stays
 // ended; what is newer here than there, and what lives here and is not there at all, goes to the
-// journal again. `entry` counts when found; `work` is scratch of kLargestRecordBytes (lifecycle.h).
-Lesson learn(const Realm& realm, const Token& token, StoreAnswer answer, const StoreEntry& entry,
-             TimeMs now, ByteSpan work, Asked asked = Asked::token) noexcept;
+// journal again. `work` is scratch of kLargestRecordBytes (lifecycle.h).
+Lesson learn(const Realm& realm, const Token& token, const Reply& reply, TimeMs now,
+             ByteSpan work) noexcept;
+
+// Another node has ended or changed this session: what is here must be confirmed anew.
+void hear_of(const Realm& realm, const Handle& handle, TimeMs now) noexcept;
 
 }  // namespace sg

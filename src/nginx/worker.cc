@@ -100,7 +100,7 @@ void sweep(ngx_event_t* event) noexcept {
             ++sweep_realm;
         }
     }
-    if (!ngx_exiting && !ngx_quit && !ngx_terminate) {
+    if (!is_exiting()) {
         ngx_add_timer(event, kSweepInterval);
     }
 }
@@ -151,6 +151,10 @@ void stop_worker(ngx_cycle_t* cycle) noexcept {
     if (conf != nullptr && conf->in_use) {
         stop_stores(*conf);
     }
+}
+
+bool is_exiting() noexcept {
+    return ngx_exiting != 0 || ngx_quit != 0 || ngx_terminate != 0;
 }
 
 RandomPool& worker_random() noexcept {

@@ -13,6 +13,9 @@ ngx_int_t start_worker(ngx_cycle_t* cycle) noexcept;
 // exit_process: nginx has joined its threads.
 void stop_worker(ngx_cycle_t* cycle) noexcept;
 
+// The process has been told to go: no timer may keep it.
+bool is_exiting() noexcept;
+
 // RAND_bytes in batches; never shared between processes.
 RandomPool& worker_random() noexcept;
 

@@ -191,6 +191,7 @@ ngx_int_t init_zone(ngx_shm_zone_t* zone, void* data) noexcept {
     realm.core.table = &*realm.table;
     realm.core.keys = &realm.keys;
     realm.core.node = realm.shared->node;
+    realm.core.feed = &realm.shared->feed;
     return load_keys(zone, realm);
 }
 

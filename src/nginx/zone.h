@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "core/feed_state.h"
 #include "core/time_ms.h"
 #include "store/health.h"
 
@@ -29,6 +30,7 @@ enum class Event : std::uint8_t {
     store_unknown,        // the store gave no answer in time
     store_write_dropped,  // too many were waiting
     store_change_again,   // another node had changed the session: made once more
+    feed_gap,  // what other nodes ended may have been missed: copies are asked about again
     count
 };
 
@@ -63,6 +65,12 @@ struct ZoneRoot {
     };
     std::array<Tally, static_cast<std::size_t>(Event::count)> tallies;
     StoreHealth store;
+    FeedState feed;
+    struct SharedPlace {  // a FeedPlace
+        std::atomic<std::uint64_t> epoch;
+        std::atomic<std::uint64_t> next;
+    };
+    std::array<SharedPlace, kMaxServers> places;
     StoreTimes look_ups;
     StoreTimes writes;
     std::array<Tally, static_cast<std::size_t>(StoreFault::count_)> faults_logged;  // of `store`'s

@@ -35,6 +35,9 @@ class MemcachedCanary {
     // What the one found on `server` tells. Reads it once: it hardly ever changes.
     Tells look(MemcachedCodec& codec, std::size_t server, ByteView sealed, TimeMs now) noexcept;
 
+    // When it was put on `server`; 0: not known.
+    TimeMs born(std::size_t server) const noexcept { return known_[server].born; }
+
   private:
     static constexpr std::size_t kLargest = kEntryFixedBytes + kSealBytes;
 

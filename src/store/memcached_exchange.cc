@@ -258,6 +258,9 @@ Said MemcachedExchange::read_all(std::size_t server) noexcept {
     }
     const auto tells = canary_.look(codec_, server, values_.view(turn.canary), now_);
     turn.certain = tells == MemcachedCanary::Tells::certain;
+    if (tells != MemcachedCanary::Tells::damaged) {
+        health_.born[server].store(canary_.born(server), std::memory_order_relaxed);
+    }
     if (tells == MemcachedCanary::Tells::damaged && !turn.seeded) {
         turn.seeded = true;
         put_canary(server, turn.canary_cas);

@@ -25,6 +25,8 @@ struct StoreOp {
     StoreVerb verb = StoreVerb::get;
     std::uint8_t key_id = 0;  // of the token: under which key the entry is sealed
     StoreKey key{};
+    Handle handle{};  // of the session: what the feed tells other nodes
+    TimeMs sent = 0;  // when its batch set out, for whoever hears the answer
 
     // What to write (create, change: kind session; end: kind ended; touch: kind activity). Its
     // record points into `bytes`.
@@ -44,6 +46,30 @@ struct StoreOp {
     bool lost = false;
     StoreEntry seen;
     BytesBox seen_bytes;  // seen.record points into it
+};
+
+// The feed: what ends, and what is changed, is told to the other nodes, so that they need not ask
+// about every session again and again. An answer `found` to an end or a change that was written
+// means that it is in the feed, or that the feed shows a gap: who follows it without a gap has
+// heard of everything that was acknowledged. It is a hint only: entries decide.
+enum class FeedWhat : std::uint8_t { ended = 1, changed = 2 };
+
+struct FeedNote {
+    FeedWhat what = FeedWhat::ended;
+    Handle handle{};
+};
+
+// How far a node has followed the feed of one server. All zero: not at all.
+struct FeedPlace {
+    std::uint64_t epoch = 0;
+    std::uint64_t next = 0;
+};
+
+enum class FeedHeard : std::uint8_t {
+    unknown,  // some server did not answer (or there is no feed); what others said counts
+    gap,      // something was missed: the places are at the present now
+    whole,    // everything from the places on to the moment when this was asked
+    more,     // the same, but `notes` was too small for the rest: ask again
 };
 
 // Counted by the store, read by anybody in any thread (relaxed atomics live in StoreHealth).
@@ -72,6 +98,17 @@ class Store {
     // batch are carried out in order. Never throws; takes no longer than its configured timeouts
     // allow, however many operations fail.
     virtual void run(std::span<StoreOp> batch, TimeMs now) noexcept = 0;
+
+    // Follows the feeds of all servers from `places` (one for each, in the configuration's order;
+    // at least kMaxServers) and advances these. `count` notes are written to `notes`.
+    virtual FeedHeard listen(std::span<FeedPlace> places, std::span<FeedNote> notes,
+                             std::size_t& count, TimeMs now) noexcept {
+        (void)places;
+        (void)notes;
+        (void)now;
+        count = 0;
+        return FeedHeard::unknown;
+    }
 
     // Housekeeping, about once a minute by one worker of the node: removes at most `limit` expired
     // entries, where the store does not by itself. Returns how many.

@@ -1,5 +1,6 @@
 // The flow: cookies in, one verdict out.
 #include "core/enforce.h"
+#include "core/feed_state.h"
 
 #include "core/zone/shard_lock.h"
 
@@ -538,6 +539,14 @@ void a_copy_is_asked_about_again_when_it_was_confirmed_too_long_ago(void**) {
     assert_false(asked(kNow + kRevalidate));
     assert_true(asked(kNow + kRevalidate + 1));
     assert_false(asked(kNow - kHour));  // the clock stepped back
+
+    FeedState feed;
+    feed.missed(kNow - 1);
+    feed.followed(kNow + kMinute);
+    world.realm.feed = &feed;
+    assert_false(asked(kNow + kMinute));  // the feed would have told
+    assert_true(asked(kNow + kMinute + kRevalidate + 1));
+    world.realm.feed = nullptr;
     world.realm.has_store = false;
     assert_false(asked(kNow + kRevalidate + 1));
 }

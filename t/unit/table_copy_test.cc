@@ -11,6 +11,10 @@ extern "C" {
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
+#include <vector>
+
 #include "unit/zone_support.h"
 
 using namespace sg;
@@ -154,10 +158,43 @@ void nothing_is_reclaimed_for_its_age_while_copying(void**) {
     assert_false(fresh.find_tombstone(token_of(1).handle, kNow).has_value());
 }
 
+// Would catch: a store that came up empty and is told of some sessions only, or of what has ended
+// as of what lives.
+void a_walk_meets_every_session_and_every_end(void**) {
+    const Table table = old_table();
+    for (std::uint64_t n = 1; n <= 10; ++n) {
+        LockedShard shard = table.lock(token_of(n).handle);
+        table.remove(shard, token_of(n).handle, Departure::ended, kNow + kHour);
+    }
+    std::array<Handle, 7> handles;
+    std::vector<Handle> met;
+    for (Table::Cursor cursor; cursor.shard < table.shard_count();) {
+        const std::size_t count = table.walk_sessions(cursor, 50, handles);
+        met.insert(met.end(), handles.begin(), handles.begin() + count);
+    }
+    assert_int_equal(met.size(), kSessions - 10);
+    for (std::uint64_t n = 11; n <= kSessions; ++n) {
+        assert_int_equal(std::count(met.begin(), met.end(), token_of(n).handle), 1);
+    }
+    std::array<Table::Ended, 12> ended;
+    std::vector<Handle> gone;
+    for (Table::Cursor cursor; cursor.shard < table.shard_count();) {
+        const std::size_t count = table.walk_ended(cursor, 50, kNow, ended);
+        for (std::size_t i = 0; i < count; ++i) {
+            assert_int_equal(ended[i].why, Departure::ended);
+            assert_int_equal(ended[i].until, kNow + kHour);
+            gone.push_back(ended[i].handle);
+        }
+    }
+    assert_int_equal(gone.size(), 10);
+    assert_int_equal(std::count(gone.begin(), gone.end(), token_of(3).handle), 1);
+}
+
 }  // namespace
 
 int main() {
     const CMUnitTest tests[] = {
+        cmocka_unit_test(a_walk_meets_every_session_and_every_end),
         cmocka_unit_test(sessions_of_a_half_repaired_shard_are_copied),
         cmocka_unit_test(a_session_that_ends_during_the_copy_is_not_in_it),
         cmocka_unit_test(a_session_superseded_during_the_copy_is_so_in_it),

@@ -163,6 +163,24 @@ class Table {
     bool copy_from(const Table& old, TimeMs now, Pause pause, std::uint64_t& copied,
                    std::uint64_t& needed_cells) const noexcept;
 
+    // A round through the table, a few cells at a time and without a lock, while others write: what
+    // is there all the while is met once or twice, what comes or goes may be. Each call looks at so
+    // many cells (sets of tombstones) at most, and at no more than `out` has room for; the round is
+    // over when cursor.shard has come to shard_count().
+    struct Cursor {
+        std::uint32_t shard = 0;
+        std::uint32_t index = 0;
+    };
+    struct Ended {
+        Handle handle{};
+        Departure why = Departure::ended;
+        TimeMs until = 0;
+    };
+    std::size_t walk_sessions(Cursor& cursor, std::size_t cells,
+                              std::span<Handle> out) const noexcept;
+    std::size_t walk_ended(Cursor& cursor, std::size_t sets, TimeMs now,
+                           std::span<Ended> out) const noexcept;
+
     TableStats stats() const noexcept;
 
     // Upper bound of bytes a session with this record size takes, its share of buckets and

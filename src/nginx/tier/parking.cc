@@ -120,7 +120,9 @@ void answered(Watcher& watcher, const StoreOp& op) noexcept {
     Parking& parking = *static_cast<Parking*>(watcher.data);
     const Realm& realm = parking.pass->conf->realm->core;
     parking.lesson =
-        learn(realm, parking.token, op.answer, op.seen, now_ms(), worker_scratch(), parking.asked);
+        learn(realm, parking.token,
+              {.answer = op.answer, .entry = op.seen, .sent = op.sent, .asked = parking.asked},
+              now_ms(), worker_scratch());
     if (waits_for_second_look(parking, op.answer)) {
         return;
     }

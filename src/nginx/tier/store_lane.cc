@@ -1,12 +1,14 @@
 #include "nginx/tier/store_lane.h"
 
 #include <new>
+#include <utility>
 
 #include "nginx/clock.h"
 #include "nginx/conf.h"
 #include "nginx/tier/store_conf.h"
 #include "nginx/tier/store_queue.h"
 #include "nginx/tier/store_report.h"
+#include "nginx/worker.h"
 #include "store/steady.h"
 
 namespace sg::ngx {
@@ -19,7 +21,7 @@ struct StoreLane::Batch {
     TimeMs now = 0;
     std::int64_t took_us = 0;
     std::size_t count = 0;
-    bool tidy = false;
+    StoreErrand* errand = nullptr;
     std::array<StoreOp, kMostInBatch> ops;
     std::array<StoreTask*, kMostInBatch> tasks{};
 };
@@ -27,16 +29,10 @@ struct StoreLane::Batch {
 namespace {
 
 constexpr ngx_msec_t kRetryInterval = 500;
-constexpr ngx_msec_t kTidyInterval = 60'000;
-constexpr std::size_t kTidyAtOnce = 10'000;     // expired entries
 constexpr ngx_msec_t kLongestGoodbye = 10'000;  // how long an exiting worker goes on trying
 
 bool is_write(const StoreOp& op) noexcept {
     return op.verb != StoreVerb::get;
-}
-
-bool is_exiting() noexcept {
-    return ngx_exiting != 0 || ngx_quit != 0 || ngx_terminate != 0;
 }
 
 }  // namespace
@@ -75,6 +71,9 @@ void StoreTask::take_watchers(StoreTask& from) noexcept {
 StoreLane::StoreLane() noexcept = default;
 
 StoreLane::~StoreLane() {
+    if (retry_.timer_set) {
+        ngx_del_timer(&retry_);
+    }
     reclaim();
     for (StoreTask** const list : {&first_, &retries_}) {
         while (*list != nullptr) {
@@ -131,7 +130,7 @@ void StoreLane::post_event(ngx_event_t* event) noexcept {
 }
 
 void StoreLane::dispatch() noexcept {
-    if (busy_ || (first_ == nullptr && !tidy_)) {
+    if (busy_ || (first_ == nullptr && errand_ == nullptr)) {
         return;
     }
     if (batch_ == nullptr) {
@@ -144,8 +143,8 @@ void StoreLane::dispatch() noexcept {
     batch.lane = this;
     batch.store = store_.get();
     batch.now = now_ms();
-    batch.tidy = tidy_;
-    tidy_ = false;
+    batch.took_us = 0;
+    batch.errand = std::exchange(errand_, nullptr);
     collect();
     batch.task = ngx_thread_task_t{};
     batch.task.ctx = &batch;
@@ -168,6 +167,7 @@ void StoreLane::collect() noexcept {
         last_ = first_ == nullptr ? nullptr : last_;
         --waiting_;
         task->op.answer = StoreAnswer::unknown;
+        task->op.sent = batch.now;
         batch.ops[batch.count] = std::move(task->op);
         batch.tasks[batch.count] = task;
     }
@@ -179,8 +179,8 @@ void StoreLane::run_in_thread(void* data, ngx_log_t*) noexcept {
     const std::int64_t start = steady_us();
     batch.store->run(std::span(batch.ops).first(batch.count), batch.now);
     batch.took_us = steady_us() - start;
-    if (batch.tidy) {
-        batch.store->tidy(kTidyAtOnce, batch.now);
+    if (batch.errand != nullptr) {
+        batch.errand->run(*batch.store, batch.now);
     }
 }
 
@@ -194,6 +194,9 @@ void StoreLane::batch_done(ngx_event_t* event) noexcept {
     }
     lane.busy_ = false;
     lane.account(count, batch.took_us);
+    if (StoreErrand* const errand = std::exchange(batch.errand, nullptr)) {
+        errand->done();
+    }
     lane.dispatch();  // the next one sets out before anybody is woken
     for (std::size_t i = 0; i < count; ++i) {
         lane.finish(tasks[i]);
@@ -259,20 +262,9 @@ void StoreLane::take_retries() noexcept {
     }
 }
 
-void StoreLane::keep_tidy() noexcept {
-    minute_ = post_;
-    minute_.handler = minute_event;
-    minute_.cancelable = 1;
-    ngx_add_timer(&minute_, kTidyInterval);
-}
-
-void StoreLane::minute_event(ngx_event_t* event) noexcept {
-    StoreLane& lane = *static_cast<StoreLane*>(event->data);
-    lane.tidy_ = true;
-    lane.dispatch();
-    if (!is_exiting()) {
-        ngx_add_timer(event, kTidyInterval);
-    }
+void StoreLane::send(StoreErrand& errand) noexcept {
+    errand_ = &errand;
+    dispatch();
 }
 
 // The batch that was in flight when the event loop ended: carried out, but nobody was told.

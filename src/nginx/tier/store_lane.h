@@ -48,6 +48,18 @@ struct StoreTask {
     int rounds = 0;
 };
 
+// Something a store is used for now and then that is no operation.
+class StoreErrand {
+  public:
+    // In the thread, after the batch's operations: touches nothing but the store and itself.
+    virtual void run(Store& store, TimeMs now) noexcept = 0;
+    // In the event loop. Not called when the worker goes, nor after run() if the pool had no room.
+    virtual void done() noexcept = 0;
+
+  protected:
+    ~StoreErrand() = default;
+};
+
 inline constexpr std::size_t kMostInBatch = 64;
 inline constexpr std::size_t kMostWaiting = 100'000;  // operations a lane holds, some 50 MB
 
@@ -70,8 +82,8 @@ class StoreLane {
 
     StoreTask* find_waiting(const StoreKey& key) const noexcept;
 
-    // Housekeeping of the store about once a minute, in this lane's thread.
-    void keep_tidy() noexcept;
+    // Goes along with the next batch, or is one by itself. Outlives the lane; one at a time.
+    void send(StoreErrand& errand) noexcept;
 
     // At the process's end, when nginx has joined the threads: what still waits is written from
     // here.
@@ -82,7 +94,6 @@ class StoreLane {
 
     static void post_event(ngx_event_t* event) noexcept;
     static void retry_event(ngx_event_t* event) noexcept;
-    static void minute_event(ngx_event_t* event) noexcept;
     static void batch_done(ngx_event_t* event) noexcept;
     static void run_in_thread(void* data, ngx_log_t* log) noexcept;
 
@@ -106,10 +117,9 @@ class StoreLane {
     StoreTask* retries_ = nullptr;
     std::size_t retry_count_ = 0;
     bool busy_ = false;
-    bool tidy_ = false;  // the next batch is followed by housekeeping
+    StoreErrand* errand_ = nullptr;
     ngx_event_t post_{};
     ngx_event_t retry_{};
-    ngx_event_t minute_{};
     ngx_msec_t exiting_since_ = 0;
 };
 

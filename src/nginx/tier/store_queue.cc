@@ -28,7 +28,8 @@ ngx_int_t StoreQueue::start(RealmConf& realm, ngx_log_t* log) noexcept {
         lane->start(*this, realm, times, std::move(store), log);
     }
     if (ngx_worker == 0) {
-        writes_.keep_tidy();
+        tidying_.start(writes_, log);
+        listening_.start(look_ups_, realm, log);
     }
     realm.core.journal = this;
     return NGX_OK;
@@ -54,6 +55,7 @@ bool StoreQueue::ask(const Token& token, Watcher& watcher) noexcept {
     task->op.verb = StoreVerb::get;
     task->op.key = *key;
     task->op.key_id = token.key_id;
+    task->op.handle = token.handle;
     task->add(watcher);
     return look_ups_.add(std::move(task));
 }
@@ -68,6 +70,7 @@ void StoreQueue::write(const Token& token, StoreVerb verb, const StoreEntry& ent
     op.verb = verb;
     op.key = *key;
     op.key_id = token.key_id;
+    op.handle = token.handle;
     op.entry = entry;
     op.entry.record = op.bytes.view();
     attend(*task);
@@ -106,7 +109,9 @@ bool StoreQueue::heard(StoreTask& task) noexcept {
         return false;
     }
     // Another node has changed or ended the session: this one follows.
-    learn(realm_->core, op.entry.token, StoreAnswer::found, op.seen, now_ms(), worker_scratch());
+    learn(realm_->core, op.entry.token,
+          {.answer = StoreAnswer::found, .entry = op.seen, .sent = op.sent}, now_ms(),
+          worker_scratch());
     return make_again(task);
 }
 

@@ -1,0 +1,58 @@
+// How far this node has followed the feed of its store (store/store.h), in shared memory: whether a
+// copy that was confirmed a while ago may still be believed. Lock-free; any process.
+//
+// Times are this node's clock. A copy counts as confirmed when the question that it answers was
+// sent, not when the answer came: what was ended in between is in the feed.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+
+#include "core/lifetime.h"
+#include "core/time_ms.h"
+#include "core/token.h"
+
+namespace sg {
+
+class FeedState {
+  public:
+    // The feed was followed without a gap up to what had been told when this poll was sent.
+    void followed(TimeMs sent) noexcept { followed_.store(sent, std::memory_order_release); }
+
+    // Something was missed: what was confirmed before `now` is not believed for the feed's sake.
+    void missed(TimeMs now) noexcept { since_.store(now, std::memory_order_release); }
+
+    // The feed told of this session. To be called before its copy is made stale.
+    void told(const Handle& handle, TimeMs now) noexcept { told_[place(handle)].store(now); }
+
+    // What may be noted as the time of confirmation of an answer whose question was sent then: 0
+    // (never) when the feed has told of the session meanwhile.
+    TimeMs confirmable(const Handle& handle, TimeMs sent) const noexcept {
+        return told_[place(handle)].load() < sent ? sent : 0;
+    }
+
+    // Whether a copy that was confirmed then has been vouched for by the feed since, at most
+    // `bound` ago.
+    bool vouches(TimeMs confirmed, TimeMs now, TimeMs bound) const noexcept {
+        const TimeMs since = since_.load(std::memory_order_acquire);
+        const TimeMs followed = followed_.load(std::memory_order_acquire);
+        return since > 0 && confirmed > since && followed >= since && age(followed, now) <= bound;
+    }
+
+  private:
+    static constexpr std::size_t kPlaces =
+        1024;  // sessions that share one are asked about once more
+
+    static std::size_t place(const Handle& handle) noexcept {
+        return (handle[0] | static_cast<std::size_t>(handle[1]) << 8) % kPlaces;
+    }
+
+    std::atomic<TimeMs> since_{0};
+    std::atomic<TimeMs> followed_{0};
+    std::array<std::atomic<TimeMs>, kPlaces> told_{};
+};
+
+static_assert(std::atomic<TimeMs>::is_always_lock_free);
+
+}  // namespace sg

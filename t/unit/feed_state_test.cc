@@ -1,0 +1,78 @@
+// How long a copy is believed for the feed's sake.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+extern "C" {
+#include <cmocka.h>
+}
+
+#include "core/feed_state.h"
+
+using namespace sg;
+
+namespace {
+
+constexpr TimeMs kNow = 1'800'000'000'000;
+constexpr TimeMs kBound = 5 * kSecond;
+
+// Followed since kNow, last heard a minute later.
+void follow(FeedState& feed) {
+    feed.missed(kNow);
+    feed.followed(kNow + kMinute);
+}
+
+// Would catch: sessions asked about every few seconds although nothing can have happened to them.
+void what_was_confirmed_since_is_believed_while_the_feed_is_followed(void**) {
+    FeedState feed;
+    follow(feed);
+    assert_true(feed.vouches(kNow + 1, kNow + kMinute, kBound));
+    assert_true(feed.vouches(kNow + 1, kNow + kMinute + kBound, kBound));
+    feed.followed(kNow + kHour);
+    assert_true(feed.vouches(kNow + 1, kNow + kHour, kBound));
+}
+
+// Threat: a session that ended elsewhere, used here. Would catch: each of the ways not to have
+// heard.
+void nothing_is_believed_that_the_feed_may_not_have_told(void**) {
+    FeedState feed;
+    assert_false(feed.vouches(kNow, kNow, kBound));  // never followed
+    feed.followed(kNow);
+    assert_false(feed.vouches(kNow - 1, kNow, kBound));  // nor begun
+    follow(feed);
+    assert_false(feed.vouches(kNow, kNow + kMinute, kBound));                   // confirmed before
+    assert_false(feed.vouches(0, kNow + kMinute, kBound));                      // never confirmed
+    assert_false(feed.vouches(kNow + 1, kNow + kMinute + kBound + 1, kBound));  // not heard lately
+    feed.missed(kNow + 2 * kMinute);
+    assert_false(feed.vouches(kNow + 1, kNow + 2 * kMinute, kBound));  // a gap since
+    assert_false(feed.vouches(kNow + 2 * kMinute + 1, kNow + 2 * kMinute + 2, kBound));  // not yet
+    feed.followed(kNow + 2 * kMinute + 1);
+    assert_true(feed.vouches(kNow + 2 * kMinute + 1, kNow + 2 * kMinute + 2, kBound));
+}
+
+// An answer may be older than what the feed told while it was on its way. Would catch: the copy
+// that it brings believed for ever.
+void an_answer_to_an_older_question_confirms_nothing(void**) {
+    FeedState feed;
+    Handle handle{};
+    handle[0] = 7;
+    assert_int_equal(feed.confirmable(handle, kNow), kNow);
+    feed.told(handle, kNow);
+    assert_int_equal(feed.confirmable(handle, kNow - 1), 0);
+    assert_int_equal(feed.confirmable(handle, kNow), 0);
+    assert_int_equal(feed.confirmable(handle, kNow + 1), kNow + 1);
+    handle[0] = 8;
+    assert_int_equal(feed.confirmable(handle, kNow - 1), kNow - 1);
+}
+
+}  // namespace
+
+int main() {
+    const CMUnitTest tests[] = {
+        cmocka_unit_test(what_was_confirmed_since_is_believed_while_the_feed_is_followed),
+        cmocka_unit_test(nothing_is_believed_that_the_feed_may_not_have_told),
+        cmocka_unit_test(an_answer_to_an_older_question_confirms_nothing),
+    };
+    return cmocka_run_group_tests_name("feed state", tests, nullptr, nullptr);
+}
