@@ -21,7 +21,13 @@ class FeedState {
     void followed(TimeMs sent) noexcept { followed_.store(sent, std::memory_order_release); }
 
     // Something was missed: what was confirmed before `now` is not believed for the feed's sake.
-    void missed(TimeMs now) noexcept { since_.store(now, std::memory_order_release); }
+    void missed(TimeMs now) noexcept {
+        const TimeMs since = since_.load(std::memory_order_acquire);
+        if (since > 0 && followed_.load(std::memory_order_acquire) >= since) {
+            since_before_.store(since, std::memory_order_release);
+        }
+        since_.store(now, std::memory_order_release);
+    }
 
     // The feed told of this session. To be called before its copy is made stale.
     void told(const Handle& handle, TimeMs now) noexcept { told_[place(handle)].store(now); }
@@ -40,6 +46,14 @@ class FeedState {
         return since > 0 && confirmed > since && followed >= since && age(followed, now) <= bound;
     }
 
+    // Whether one that was confirmed before `then` was vouched for at that moment; known until the
+    // second gap after it.
+    bool vouched(TimeMs confirmed, TimeMs then) const noexcept {
+        const TimeMs since = since_.load(std::memory_order_acquire);
+        const TimeMs begun = since <= then ? since : since_before_.load(std::memory_order_acquire);
+        return begun > 0 && confirmed > begun;
+    }
+
   private:
     static constexpr std::size_t kPlaces =
         1024;  // sessions that share one are asked about once more
@@ -49,6 +63,7 @@ class FeedState {
     }
 
     std::atomic<TimeMs> since_{0};
+    std::atomic<TimeMs> since_before_{0};  // before the last gap
     std::atomic<TimeMs> followed_{0};
     std::array<std::atomic<TimeMs>, kPlaces> told_{};
 };

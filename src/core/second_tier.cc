@@ -225,6 +225,12 @@ Lesson learn(const Realm& realm, const Token& token, const Reply& reply, TimeMs 
                                                 : learn_session(realm, token, reply, now, work);
 }
 
+bool was_certain(const Realm& realm, const SessionView& view, TimeMs then) noexcept {
+    return view.superseded_until == 0 && view.confirmed > 0 &&
+           (age(view.confirmed, then) <= realm.revalidate ||
+            (realm.feed != nullptr && realm.feed->vouched(view.confirmed, then)));
+}
+
 void hear_of(const Realm& realm, const Handle& handle, TimeMs now) noexcept {
     if (realm.feed != nullptr) {
         realm.feed->told(handle, now);

@@ -49,6 +49,10 @@ struct Reply {
 Lesson learn(const Realm& realm, const Token& token, const Reply& reply, TimeMs now,
              ByteSpan work) noexcept;
 
+// Whether what this node has of the session was certain at that moment: confirmed shortly before,
+// or vouched for by the feed until then.
+bool was_certain(const Realm& realm, const SessionView& view, TimeMs then) noexcept;
+
 // Another node has ended or changed this session: what is here must be confirmed anew.
 void hear_of(const Realm& realm, const Handle& handle, TimeMs now) noexcept;
 

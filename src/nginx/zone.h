@@ -71,6 +71,7 @@ struct ZoneRoot {
         std::atomic<std::uint64_t> next;
     };
     std::array<SharedPlace, kMaxServers> places;
+    std::array<std::atomic<TimeMs>, kMaxServers> reseeded;  // servers, by the time they came up
     StoreTimes look_ups;
     StoreTimes writes;
     std::array<Tally, static_cast<std::size_t>(StoreFault::count_)> faults_logged;  // of `store`'s

@@ -30,6 +30,7 @@ ngx_int_t StoreQueue::start(RealmConf& realm, ngx_log_t* log) noexcept {
     if (ngx_worker == 0) {
         tidying_.start(writes_, log);
         listening_.start(look_ups_, realm, log);
+        reseeding_.start(*this, realm, log);
     }
     realm.core.journal = this;
     return NGX_OK;

@@ -7,6 +7,7 @@
 #include "core/journal.h"
 #include "core/realm.h"
 #include "nginx/tier/listening.h"
+#include "nginx/tier/reseeding.h"
 #include "nginx/tier/second_look.h"
 #include "nginx/tier/store_lane.h"
 #include "nginx/tier/tidying.h"
@@ -50,7 +51,8 @@ class StoreQueue final : public Journal {
     StoreLane look_ups_;
     StoreLane writes_;
     SecondLooks second_looks_;
-    Tidying tidying_;              // one worker's
+    Tidying tidying_;  // one worker's
+    Reseeding reseeding_;
     Listening listening_;          // likewise
     StoreTask* outrun_ = nullptr;  // a change that is being made again just now
 };

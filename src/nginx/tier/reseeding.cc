@@ -1,0 +1,166 @@
+#include "nginx/tier/reseeding.h"
+
+#include <algorithm>
+#include <array>
+
+#include "core/enforce.h"
+#include "core/second_tier.h"
+#include "nginx/clock.h"
+#include "nginx/conf.h"
+#include "nginx/str.h"
+#include "nginx/tier/store_conf.h"
+#include "nginx/tier/store_queue.h"
+#include "nginx/worker.h"
+
+namespace sg::ngx {
+namespace {
+
+constexpr ngx_msec_t kRest = 1000;
+constexpr ngx_msec_t kStep = 10;
+constexpr std::size_t kPlaces = 1024;   // cells or sets looked at in one step
+constexpr std::size_t kAtOnce = 128;    // operations of one step
+constexpr std::size_t kBacklog = 1024;  // operations that wait: then a step is left out
+
+}  // namespace
+
+Reseeding::~Reseeding() {
+    if (timer_.timer_set) {
+        ngx_del_timer(&timer_);
+    }
+}
+
+void Reseeding::start(StoreQueue& queue, RealmConf& realm, ngx_log_t* log) noexcept {
+    if (realm.store->is_lmdb()) {
+        return;
+    }
+    queue_ = &queue;
+    realm_ = &realm;
+    const MemcachedConf& conf = realm.store->memcached;
+    for (std::size_t i = 0; i < conf.count; ++i) {
+        placement_.add(conf.servers[i].host, conf.servers[i].port, conf.servers[i].weight);
+    }
+    timer_.handler = timer_event;
+    timer_.data = this;
+    timer_.log = log;
+    timer_.cancelable = 1;  // must not hold back a graceful exit
+    ngx_add_timer(&timer_, kRest);
+}
+
+void Reseeding::timer_event(ngx_event_t* event) noexcept {
+    auto& reseeding = *static_cast<Reseeding*>(event->data);
+    if (is_exiting()) {
+        return;
+    }
+    if (reseeding.queue_->waiting() < kBacklog) {
+        reseeding.step();
+    }
+    const bool is_walking = reseeding.phase_ == Phase::ended || reseeding.phase_ == Phase::sessions;
+    ngx_add_timer(event, is_walking ? kStep : kRest);
+}
+
+void Reseeding::step() noexcept {
+    const MemcachedConf& conf = realm_->store->memcached;
+    switch (phase_) {
+        case Phase::resting:
+            look_for_work();
+            break;
+        case Phase::ended:
+            write_ended();
+            break;
+        case Phase::pausing:
+            if (now_ms() - born_ >= conf.reseeding / 4 || now_ms() < born_) {
+                next(Phase::sessions);
+            }
+            break;
+        case Phase::sessions:
+            write_sessions();
+            break;
+    }
+}
+
+void Reseeding::next(Phase phase) noexcept {
+    phase_ = phase;
+    cursor_ = {};
+}
+
+// A server whose canary has not been seen before. When it is old, there is nothing to do.
+void Reseeding::look_for_work() noexcept {
+    const MemcachedConf& conf = realm_->store->memcached;
+    for (std::size_t i = 0; i < conf.count; ++i) {
+        const TimeMs born = realm_->shared->store.born[i].load(std::memory_order_relaxed);
+        std::atomic<TimeMs>& known = realm_->shared->reseeded[i];
+        if (born == known.load(std::memory_order_relaxed)) {
+            continue;
+        }
+        if (now_ms() - born >= conf.reseeding) {
+            known.store(born, std::memory_order_relaxed);
+            continue;
+        }
+        server_ = i;
+        born_ = born;
+        written_ = 0;
+        next(Phase::ended);
+        return;
+    }
+}
+
+bool Reseeding::lies_there(const Token& token) const noexcept {
+    const auto key = realm_->keys.store_key(token);
+    std::array<std::uint8_t, kMaxServers> servers;
+    const std::size_t replicas = realm_->store->memcached.replicas;
+    const std::size_t count = key ? placement_.place(*key, std::span(servers).first(replicas)) : 0;
+    const auto last = servers.begin() + count;
+    return std::find(servers.begin(), last, server_) != last;
+}
+
+// A note of an end does not say under which key the session's name was made: under each.
+void Reseeding::write_ended() noexcept {
+    std::array<Table::Ended, kAtOnce> ended;
+    const std::size_t count = realm_->table->walk_ended(cursor_, kPlaces, now_ms(), ended);
+    const SealKeys& keys = realm_->store->keys;
+    for (std::size_t i = 0; i < count; ++i) {
+        Token token;
+        token.handle = ended[i].handle;
+        for (std::size_t k = 0; k < keys.count; ++k) {
+            token.key_id = keys.keys[k].id;
+            if (lies_there(token)) {
+                queue_->ended(token, ended[i].why, ended[i].until);
+                ++written_;
+            }
+        }
+    }
+    if (cursor_.shard >= realm_->table->shard_count()) {
+        next(Phase::pausing);
+    }
+}
+
+// What was not certain any more when the server went may have ended elsewhere: it is left alone.
+void Reseeding::write_session(const Handle& handle) noexcept {
+    SessionView view;
+    const ByteSpan record = worker_scratch();
+    if (look_up(*realm_->table, handle, view, record) == FindResult::found &&
+        was_certain(realm_->core, view, born_) && lies_there(view.token)) {
+        queue_->opened(view, record.first(view.record_size));
+        ++written_;
+    }
+}
+
+void Reseeding::write_sessions() noexcept {
+    std::array<Handle, kAtOnce> handles;
+    const std::size_t count = realm_->table->walk_sessions(cursor_, kPlaces, handles);
+    for (std::size_t i = 0; i < count; ++i) {
+        write_session(handles[i]);
+    }
+    if (cursor_.shard >= realm_->table->shard_count()) {
+        const MemcachedServer& server = realm_->store->memcached.servers[server_];
+        ngx_str_t host = str(server.host);
+        ngx_log_error(NGX_LOG_NOTICE, timer_.log, 0,
+                      "session guard: realm \"%V\": memcached \"%V\", port %ud, came up empty: %uL "
+                      "sessions and notes of ends written back",
+                      &realm_->name, &host, server.port, written_);
+        realm_->shared->reseeded[server_].store(born_, std::memory_order_relaxed);
+        next(Phase::resting);
+    }
+}
+
+}  // namespace sg::ngx
