@@ -8,6 +8,7 @@
 #include <array>
 #include <atomic>
 #include <cstddef>
+#include <optional>
 
 #include "core/lifetime.h"
 #include "core/time_ms.h"
@@ -44,6 +45,13 @@ class FeedState {
         const TimeMs since = since_.load(std::memory_order_acquire);
         const TimeMs followed = followed_.load(std::memory_order_acquire);
         return since > 0 && confirmed > since && followed >= since && age(followed, now) <= bound;
+    }
+
+    // How long ago the feed was last heard; nullopt: it is not followed.
+    std::optional<TimeMs> lag(TimeMs now) const noexcept {
+        const TimeMs since = since_.load(std::memory_order_acquire);
+        const TimeMs followed = followed_.load(std::memory_order_acquire);
+        return since > 0 && followed >= since ? std::optional(age(followed, now)) : std::nullopt;
     }
 
     // Whether one that was confirmed before `then` was vouched for at that moment; known until the

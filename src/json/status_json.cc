@@ -57,6 +57,7 @@ Json store(const std::optional<StoreStatus>& status) {
     json["waiting"] = status->waiting;
     json["retrying"] = status->retrying;
     json["faults"] = counts(status->faults);
+    json["feed_lag_ms"] = status->feed_lag_ms ? Json(*status->feed_lag_ms) : Json(nullptr);
     json["look_ups"] = times(status->look_ups);
     json["writes"] = times(status->writes);
     return json;

@@ -35,6 +35,7 @@ struct StoreStatus {
     std::uint64_t waiting = 0;  // of the worker that answers: operations that have not set out
     std::uint64_t retrying = 0;
     std::span<const NamedCount> faults;
+    std::optional<std::int64_t> feed_lag_ms;  // since the feed was heard; nullopt: not followed
     TimesStatus look_ups;
     TimesStatus writes;
 };

@@ -4,6 +4,9 @@
 //   "entries"     store key 16 | slot u8      -> expires i64 | kind u8 | sealed entry
 //   "expiry"      expires, big-endian, 8 | store key 16 -> nothing; one for each entry in slot 0
 //
+// The feed lies among the entries: key 8 zero bytes and a number, slots 2 and 3, sealed bytes
+// alone.
+//
 // Slot 0 holds the session or its tombstone, slot 1 its last activity: neighbours, so that one
 // descent of the tree reads both. `expires` and `kind` stand in the clear beside what is sealed, so
 // that the index can be kept and an entry removed without its key; both are in the sealed part too,
@@ -27,7 +30,12 @@ inline constexpr char kLmdbEntries[] = "entries";
 inline constexpr char kLmdbExpiry[] = "expiry";
 inline constexpr std::size_t kLmdbMarkBytes = 8;
 
-enum class LmdbSlot : std::uint8_t { state = 0, activity = 1 };
+enum class LmdbSlot : std::uint8_t {
+    state = 0,
+    activity = 1,
+    feed_head = 2,  // of these two, the key is the number in the feed (lmdb_feed.h)
+    feed_slot = 3,
+};
 
 inline constexpr std::size_t kLmdbPrefixBytes = 8 + 1;
 

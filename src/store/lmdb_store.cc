@@ -11,6 +11,7 @@
 #include "core/random_pool.h"
 #include "store/lmdb_entries.h"
 #include "store/lmdb_env.h"
+#include "store/lmdb_feed.h"
 #include "store/lmdb_sealed_batch.h"
 #include "store/lmdb_txn.h"
 
@@ -50,10 +51,16 @@ class LmdbStore final : public Store {
     LmdbStore(LmdbEnvRef env, StoreHealth& health) noexcept
         : env_(std::move(env)), health_(health) {}
 
-    bool load(const SealKeys& keys) noexcept { return sealer_.load(keys); }
+    bool load(const SealKeys& keys) noexcept {
+        // The last key of the file is the oldest: all nodes have it while a new one is handed out.
+        feed_key_id_ = keys.count > 0 ? keys.keys[keys.count - 1].id : 0;
+        return sealer_.load(keys);
+    }
 
     void run(std::span<StoreOp> batch, TimeMs now) noexcept override;
     std::size_t tidy(std::size_t limit, TimeMs now) noexcept override;
+    FeedHeard listen(std::span<FeedPlace> places, std::span<FeedNote> notes, std::size_t& count,
+                     TimeMs now) noexcept override;
 
   private:
     void read(std::span<StoreOp> batch, TimeMs now) noexcept;
@@ -73,6 +80,7 @@ class LmdbStore final : public Store {
     Sealer sealer_;
     RandomPool random_{&system_random};
     LmdbSealedBatch sealed_;
+    std::uint8_t feed_key_id_ = 0;
 };
 
 // A get sees what came before it in its batch: after a write to its key it is a part of the write
@@ -228,7 +236,23 @@ int LmdbStore::apply(std::span<StoreOp> batch, MDB_txn* txn, TimeMs now, std::si
             return rc;
         }
     }
-    return 0;
+    return lmdb_tell(entries, feed_key_id_, random_, batch);
+}
+
+FeedHeard LmdbStore::listen(std::span<FeedPlace> places, std::span<FeedNote> notes,
+                            std::size_t& count, TimeMs now) noexcept {
+    count = 0;
+    FeedHeard heard = FeedHeard::unknown;
+    int rc = places.empty() || !env_->is_usable() ? EINVAL : 0;
+    if (rc == 0) {
+        const ReadTxn txn(*env_);
+        rc = txn.status();
+        rc = rc == 0 ? lmdb_listen(context(txn.get(), now), places[0], notes, count, heard) : rc;
+    }
+    if (rc != 0) {
+        count_fault(health_, fault_of(rc));
+    }
+    return heard;
 }
 
 int LmdbStore::remove_step(std::size_t limit, const WriteTurn& turn, TimeMs now,

@@ -49,21 +49,39 @@ bool MemcachedCodec::load(const SealKeys& keys) noexcept {
 
 bool MemcachedCodec::seal(const StoreEntry& entry, const StoreKey& key, std::uint8_t key_id,
                           ByteArena& out, ByteArena::Place& place) noexcept {
-    std::array<std::uint8_t, kNonceBytes> nonce;
     const std::size_t size = encode_entry(entry, key, plain_.span());
-    if (size == 0 || !random_.take(nonce) || !out.append(size + kSealBytes, place)) {
-        count_fault(health_, StoreFault::bad_seal);
-        return false;
-    }
     const ByteSpan plain = plain_.span().first(size);
-    const std::size_t sealed = sealer_.seal(key_id, key, entry.kind, plain, nonce, out.span(place));
+    const bool sealed = size != 0 && seal_bytes(key, entry.kind, key_id, plain, out, place);
     OPENSSL_cleanse(plain.data(), plain.size());
-    if (sealed != place.size) {
-        out.give_back(place);
+    if (!sealed) {
         count_fault(health_, StoreFault::bad_seal);
+    }
+    return sealed;
+}
+
+bool MemcachedCodec::seal_bytes(const StoreKey& key, EntryKind kind, std::uint8_t key_id,
+                                ByteView plain, ByteArena& out, ByteArena::Place& place) noexcept {
+    std::array<std::uint8_t, kNonceBytes> nonce;
+    if (!random_.take(nonce) || !out.append(plain.size() + kSealBytes, place)) {
         return false;
     }
-    return true;
+    const bool sealed =
+        sealer_.seal(key_id, key, kind, plain, nonce, out.span(place)) == place.size;
+    if (!sealed) {
+        out.give_back(place);
+    }
+    return sealed;
+}
+
+ByteView MemcachedCodec::open_bytes(const StoreKey& key, EntryKind kind, ByteView sealed,
+                                    ByteSpan plain) noexcept {
+    std::size_t size = 0;
+    if (sealed.size() > plain.size() + kSealBytes ||
+        sealer_.open(key, kind, sealed, plain, size) != Sealer::Opened::ok) {
+        count_fault(health_, StoreFault::bad_seal);
+        return {};
+    }
+    return plain.first(size);
 }
 
 bool MemcachedCodec::open(const StoreKey& key, EntryKind kind, ByteView sealed, ByteSpan plain,

@@ -18,9 +18,11 @@ namespace sg {
 
 // What lies under one store key. The letter is a part of the name.
 enum class MemcachedSlot : char {
-    state = 's',     // session or tombstone
-    activity = 'a',  //
-    canary = 'c',    // one for each server and realm, see memcached_canary.h
+    state = 's',      // session or tombstone
+    activity = 'a',   //
+    canary = 'c',     // one for each server and realm, see memcached_canary.h
+    feed_head = 'h',  // likewise, see memcached_feed.h
+    feed_slot = 'f',  //
 };
 
 // "sg:s:" and the store key in base64url.
@@ -47,6 +49,12 @@ class MemcachedCodec {
     bool open_state(const StoreKey& key, ByteView sealed, BytesBox& plain,
                     StoreEntry& entry) noexcept;
     bool open_activity(const StoreKey& key, ByteView sealed, StoreEntry& entry) noexcept;
+
+    // The same for what is no entry. Empty: it does not open.
+    bool seal_bytes(const StoreKey& key, EntryKind kind, std::uint8_t key_id, ByteView plain,
+                    ByteArena& out, ByteArena::Place& place) noexcept;
+    ByteView open_bytes(const StoreKey& key, EntryKind kind, ByteView sealed,
+                        ByteSpan plain) noexcept;
 
   private:
     bool open(const StoreKey& key, EntryKind kind, ByteView sealed, ByteSpan plain,

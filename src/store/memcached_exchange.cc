@@ -91,11 +91,21 @@ void MemcachedExchange::failed(std::size_t server, Said said) noexcept {
 
 void MemcachedExchange::put(std::size_t server, const MemcachedName& name, ByteView value,
                             TimeMs expires, std::uint64_t cas) noexcept {
+    put_until(server, name, value, memcached_expiry(expires, now_), cas);
+}
+
+void MemcachedExchange::put_for_ever(std::size_t server, const MemcachedName& name, ByteView value,
+                                     std::uint64_t cas) noexcept {
+    put_until(server, name, value, 0, cas);
+}
+
+void MemcachedExchange::put_until(std::size_t server, const MemcachedName& name, ByteView value,
+                                  std::int64_t expiry, std::uint64_t cas) noexcept {
     if (!is_up(server)) {
         return;
     }
     const std::string_view text(name.data(), name.size());
-    if (!links_[server].put(text, value, memcached_expiry(expires, now_), cas, timeout_)) {
+    if (!links_[server].put(text, value, expiry, cas, timeout_)) {
         failed(server, Said::timed_out);
     }
 }

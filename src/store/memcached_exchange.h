@@ -47,6 +47,10 @@ class MemcachedExchange {
     void put(std::size_t server, const MemcachedName& name, ByteView value, TimeMs expires,
              std::uint64_t cas) noexcept;
 
+    // The same for what never expires.
+    void put_for_ever(std::size_t server, const MemcachedName& name, ByteView value,
+                      std::uint64_t cas) noexcept;
+
     // A round of questions: clear, one ask() for each (servers that are up only), run. False: no
     // memory.
     bool clear(std::size_t most) noexcept;
@@ -81,6 +85,8 @@ class MemcachedExchange {
         std::uint64_t canary_cas = 0;
     };
 
+    void put_until(std::size_t server, const MemcachedName& name, ByteView value,
+                   std::int64_t expiry, std::uint64_t cas) noexcept;
     TimeMs wall_now() const noexcept;
     TimeMs time_left() const noexcept;
 

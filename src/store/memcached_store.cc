@@ -3,67 +3,52 @@
 #include <algorithm>
 #include <array>
 #include <new>
-#include <utility>
 
-#include "store/memcached_batch.h"
 #include "store/memcached_exchange.h"
+#include "store/memcached_feed.h"
 #include "store/memcached_gaps.h"
+#include "store/memcached_rounds.h"
 
 namespace sg {
 namespace {
 
 using Holds = MemcachedHolds;
 
-// Reads of one operation. Each loses at most one race against somebody who won it.
-constexpr int kMostRounds = 12;
-// Where the answer is known, and only some replica is still behind.
-constexpr int kMostRepairs = 4;
-constexpr int kMostRepairsOfGet = 2;
-
 constexpr std::size_t kRepairsAtOnce = 16;
 
 class MemcachedStore final : public Store {
   public:
     explicit MemcachedStore(StoreHealth& health) noexcept
-        : health_(health), codec_(health), exchange_(codec_, health) {}
+        : codec_(health),
+          exchange_(codec_, health),
+          rounds_(codec_, exchange_, health, placement_, gaps_),
+          feed_(codec_, exchange_) {}
 
     bool open(const MemcachedConf& conf, const SealKeys& keys) noexcept;
     void run(std::span<StoreOp> batch, TimeMs now) noexcept override;
+    FeedHeard listen(std::span<FeedPlace> places, std::span<FeedNote> notes, std::size_t& count,
+                     TimeMs now) noexcept override;
 
   private:
-    void carry_out(std::span<StoreOp> batch) noexcept;
-    void create_unread() noexcept;
-    bool round() noexcept;
-    void ask(MemcachedTask& task) noexcept;
-    void hear(MemcachedTask& task) noexcept;
-    void hear_state(MemcachedTask& task, MemcachedReplica& replica,
-                    const MemcachedExchange::Question& question) noexcept;
-    void hear_activity(MemcachedTask& task, MemcachedReplica& replica,
-                       const MemcachedExchange::Question& question) noexcept;
-    void settle(MemcachedTask& task) noexcept;
-    void finish(MemcachedTask& task) noexcept;
-    void write(MemcachedTask& task) noexcept;
-    void write_activities(const MemcachedTask& task) noexcept;
-    ByteView seal(const StoreEntry& entry, const StoreOp& op) noexcept;
-    void remember_missed(const MemcachedTask& task) noexcept;
+    void tell(std::span<MemcachedTask> tasks) noexcept;
+    std::size_t teller(const MemcachedTask& task) noexcept;
     void repair_missed() noexcept;
     void repair_missed(std::size_t server) noexcept;
     bool is_repaired(const MemcachedTask& task, std::size_t server) const noexcept;
 
-    StoreHealth& health_;
     MemcachedCodec codec_;
     MemcachedExchange exchange_;
-    MemcachedBatch batch_;
     Placement placement_;
     std::size_t replicas_ = 1;
-    std::array<MemcachedGaps, kMaxServers> gaps_;
-    BytesBox plain_;
-    ByteArena sealed_;
+    MemcachedRounds::Gaps gaps_;
+    MemcachedRounds rounds_;
+    MemcachedFeed feed_;
     TimeMs now_ = 0;
 };
 
 bool MemcachedStore::open(const MemcachedConf& conf, const SealKeys& keys) noexcept {
-    if (conf.count == 0 || conf.count > conf.servers.size() || !codec_.load(keys)) {
+    if (keys.count == 0 || conf.count == 0 || conf.count > conf.servers.size() ||
+        !codec_.load(keys)) {
         return false;
     }
     for (std::size_t i = 0; i < conf.count; ++i) {
@@ -74,238 +59,60 @@ bool MemcachedStore::open(const MemcachedConf& conf, const SealKeys& keys) noexc
         gaps_[i].open(conf.longest_absolute);
     }
     replicas_ = std::clamp<std::size_t>(conf.replicas, 1, conf.count);
+    rounds_.open(replicas_);
+    // The last key of the file is the oldest: all nodes have it while a new one is handed out.
+    feed_.open(conf, keys.keys[keys.count - 1].id);
     return exchange_.open(conf, keys);
 }
 
 void MemcachedStore::run(std::span<StoreOp> batch, TimeMs now) noexcept {
     now_ = now;
     exchange_.begin(now);
-    carry_out(batch);
+    rounds_.carry_out(batch, now);
+    for (std::span<MemcachedTask> rest = rounds_.tasks(); !rest.empty();) {
+        const std::size_t size = std::min(rest.size(), kMaxFeedNotes);
+        tell(rest.first(size));
+        rest = rest.subspan(size);
+    }
     if (replicas_ > 1) {
         repair_missed();
     }
 }
 
-// Rounds of reading and writing until every operation has its answer, or there is no time left.
-void MemcachedStore::carry_out(std::span<StoreOp> batch) noexcept {
-    if (!batch_.begin(batch, placement_, replicas_)) {
+// The first of its servers that can be told: whoever follows all of them hears it.
+std::size_t MemcachedStore::teller(const MemcachedTask& task) noexcept {
+    const std::uint8_t* const first = task.servers;
+    const std::uint8_t* const last = first + replicas_;
+    const auto* const found =
+        std::find_if(first, last, [this](std::uint8_t server) { return exchange_.is_up(server); });
+    return found != last ? *found : *first;
+}
+
+// What has not been told is not acknowledged: it will be tried again.
+void MemcachedStore::tell(std::span<MemcachedTask> tasks) noexcept {
+    feed_.clear();
+    std::array<std::uint8_t, kMaxFeedNotes> tellers{};
+    for (std::size_t i = 0; i < tasks.size(); ++i) {
+        if (const auto note = feed_note_of(*tasks[i].op)) {
+            tellers[i] = static_cast<std::uint8_t>(teller(tasks[i]));
+            feed_.add(tellers[i], *note);
+        }
+    }
+    if (feed_.is_empty()) {
         return;
     }
-    batch_.seal(codec_, now_);
-    create_unread();
-    bool goes_on = true;
-    while (goes_on && !batch_.is_done() && exchange_.has_time()) {
-        goes_on = round();
-    }
-}
-
-// Nothing is where a new session goes, nearly always: written at once, it is acknowledged by the
-// first read.
-void MemcachedStore::create_unread() noexcept {
-    for (MemcachedTask& task : batch_.tasks()) {
-        if (task.op->verb != StoreVerb::create || !task.is_ready()) {
-            continue;
-        }
-        for (std::size_t i = 0; i < replicas_; ++i) {
-            exchange_.put(task.servers[i], task.state_name, batch_.own(task),
-                          task.op->entry.expires, 0);
+    feed_.tell(now_);
+    for (std::size_t i = 0; i < tasks.size(); ++i) {
+        if (feed_note_of(*tasks[i].op) && !feed_.has_told(tellers[i])) {
+            tasks[i].op->answer = StoreAnswer::unknown;
         }
     }
 }
 
-// False: no memory.
-bool MemcachedStore::round() noexcept {
-    if (!exchange_.clear(2 * replicas_ * batch_.tasks().size())) {
-        return false;
-    }
-    for (MemcachedTask& task : batch_.tasks()) {
-        task.asked = task.is_ready();
-        if (task.asked) {
-            ask(task);
-        }
-    }
-    exchange_.run();
-    for (MemcachedTask& task : batch_.tasks()) {
-        if (task.asked) {
-            hear(task);
-            settle(task);
-        }
-    }
-    return true;
-}
-
-void MemcachedStore::ask(MemcachedTask& task) noexcept {
-    task.question = exchange_.count();
-    for (std::size_t i = 0; i < replicas_; ++i) {
-        MemcachedReplica& replica = task.replicas[i];
-        replica = {};
-        if (!exchange_.is_up(task.servers[i])) {
-            continue;
-        }
-        replica.state = Holds::nothing;  // until the answer says something else
-        exchange_.ask(task.servers[i], task.state_name);
-        if (task.reads_activity()) {
-            exchange_.ask(task.servers[i], task.activity_name);
-        }
-    }
-}
-
-void MemcachedStore::hear(MemcachedTask& task) noexcept {
-    std::size_t question = task.question;
-    task.merged = {};
-    for (std::size_t i = 0; i < replicas_; ++i) {
-        MemcachedReplica& replica = task.replicas[i];
-        if (replica.state == Holds::unknown) {
-            continue;  // was not asked
-        }
-        const std::size_t server = task.servers[i];
-        const std::size_t first = question;
-        question += task.reads_activity() ? 2 : 1;
-        if (!exchange_.has_answered(server)) {
-            replica.state = Holds::unknown;
-            continue;
-        }
-        replica.certain =
-            exchange_.is_certain(server) && !gaps_[server].may_miss(task.op->key, now_);
-        hear_state(task, replica, exchange_[first]);
-        if (task.reads_activity()) {
-            hear_activity(task, replica, exchange_[first + 1]);
-        }
-    }
-    if (task.merged.exists) {
-        task.merged.last_seen = std::max(task.merged.last_seen, task.op->seen.last_seen);
-    }
-}
-
-void MemcachedStore::hear_state(MemcachedTask& task, MemcachedReplica& replica,
-                                const MemcachedExchange::Question& question) noexcept {
-    if (!question.found) {
-        return;
-    }
-    StoreOp& op = *task.op;
-    replica.state_cas = question.cas;
-    StoreEntry entry;
-    if (!codec_.open_state(op.key, exchange_.value(question), plain_, entry)) {
-        replica.state = Holds::damaged;
-        return;
-    }
-    if (entry.expires <= now_) {
-        replica.certain = true;  // nothing is what this means, not something lost
-        return;
-    }
-    replica.state = entry.kind == EntryKind::ended ? Holds::ended : Holds::live;
-    replica.version = entry.version;
-    if (!task.merged.exists || wins(entry, op.seen)) {
-        task.merged.exists = true;
-        op.seen = entry;
-        std::swap(op.seen_bytes, plain_);  // the record goes on pointing into it
-    }
-}
-
-void MemcachedStore::hear_activity(MemcachedTask& task, MemcachedReplica& replica,
-                                   const MemcachedExchange::Question& question) noexcept {
-    replica.activity = Holds::nothing;
-    if (!question.found) {
-        return;
-    }
-    replica.activity_cas = question.cas;
-    StoreEntry entry;
-    if (!codec_.open_activity(task.op->key, exchange_.value(question), entry)) {
-        replica.activity = Holds::damaged;
-    } else if (entry.expires > now_) {
-        replica.activity = Holds::live;
-        replica.last_seen = entry.last_seen;
-        task.merged.last_seen = std::max(task.merged.last_seen, entry.last_seen);
-    }
-}
-
-void MemcachedStore::settle(MemcachedTask& task) noexcept {
-    task.decision = decide(*task.op, task.merged, batch_.replicas(task));
-    ++task.rounds;
-    const bool is_get = task.op->verb == StoreVerb::get;
-    const int repairs = is_get ? kMostRepairsOfGet : kMostRepairs;
-    const int most = task.decision.answer == StoreAnswer::unknown ? kMostRounds : repairs;
-    if (!task.decision.has_writes() || task.rounds >= most) {
-        finish(task);
-    } else {
-        write(task);
-    }
-}
-
-void MemcachedStore::finish(MemcachedTask& task) noexcept {
-    StoreOp& op = *task.op;
-    task.done = true;
-    op.answer = task.decision.answer;
-    op.lost = task.decision.lost;
-    if (op.verb == StoreVerb::get && op.seen.kind == EntryKind::session) {
-        op.seen.last_seen = task.merged.last_seen;
-    }
-    const bool is_nowhere = std::ranges::any_of(
-        batch_.replicas(task), [](const auto& one) { return one.state == Holds::nothing; });
-    if (task.decision.writes_own && is_nowhere) {
-        count_fault(health_, StoreFault::full);  // written again and again, and never there
-    }
-    if (replicas_ > 1) {
-        remember_missed(task);
-    }
-}
-
-void MemcachedStore::write(MemcachedTask& task) noexcept {
-    const StoreOp& op = *task.op;
-    const MemcachedDecision& decision = task.decision;
-    if (decision.states != 0) {
-        const StoreEntry& entry = decision.writes_own ? op.entry : op.seen;
-        const ByteView value = decision.writes_own ? batch_.own(task) : seal(entry, op);
-        for (std::size_t i = 0; i < replicas_; ++i) {
-            if ((decision.states >> i & 1) != 0 && !value.empty()) {
-                exchange_.put(task.servers[i], task.state_name, value, entry.expires,
-                              task.replicas[i].state_cas);
-            }
-        }
-    }
-    if (decision.activities != 0) {
-        write_activities(task);
-    }
-}
-
-void MemcachedStore::write_activities(const MemcachedTask& task) noexcept {
-    const StoreOp& op = *task.op;
-    StoreEntry entry;
-    entry.kind = EntryKind::activity;
-    entry.version = op.seen.version;
-    entry.expires = op.seen.expires;
-    entry.last_seen = task.merged.last_seen;
-    const bool is_own = op.verb == StoreVerb::touch;
-    const ByteView value = is_own ? batch_.own(task) : seal(entry, op);
-    const TimeMs expires = is_own ? op.entry.expires : entry.expires;
-    for (std::size_t i = 0; i < replicas_; ++i) {
-        if ((task.decision.activities >> i & 1) != 0 && !value.empty()) {
-            exchange_.put(task.servers[i], task.activity_name, value, expires,
-                          task.replicas[i].activity_cas);
-        }
-    }
-}
-
-// Until the next one. Empty: it cannot be sealed here.
-ByteView MemcachedStore::seal(const StoreEntry& entry, const StoreOp& op) noexcept {
-    ByteArena::Place place;
-    sealed_.clear();
-    return codec_.seal(entry, op.key, op.key_id, sealed_, place) ? sealed_.view(place) : ByteView();
-}
-
-// A write that has reached one replica and not another.
-void MemcachedStore::remember_missed(const MemcachedTask& task) noexcept {
-    const StoreOp& op = *task.op;
-    const bool is_write = op.verb != StoreVerb::get && op.verb != StoreVerb::touch;
-    if (!is_write || op.answer != StoreAnswer::found) {
-        return;
-    }
-    const ReplicaSet behind = replicas_behind(op.seen, batch_.replicas(task));
-    for (std::size_t i = 0; i < replicas_; ++i) {
-        if (task.replicas[i].state == Holds::unknown || (behind >> i & 1) != 0) {
-            gaps_[task.servers[i]].add(op.key, op.key_id, now_);
-        }
-    }
+FeedHeard MemcachedStore::listen(std::span<FeedPlace> places, std::span<FeedNote> notes,
+                                 std::size_t& count, TimeMs now) noexcept {
+    exchange_.begin(now);
+    return feed_.listen(places, notes, count, now);
 }
 
 void MemcachedStore::repair_missed() noexcept {
@@ -325,8 +132,8 @@ void MemcachedStore::repair_missed(std::size_t server) noexcept {
         gets[i].key = gaps[i].key;
         gets[i].key_id = gaps[i].key_id;
     }
-    carry_out({gets.data(), count});
-    for (const MemcachedTask& task : batch_.tasks()) {
+    rounds_.carry_out({gets.data(), count}, now_);
+    for (const MemcachedTask& task : rounds_.tasks()) {
         gaps.remove(task.op->key);
         if (!task.done || !is_repaired(task, server)) {
             gaps.add(task.op->key, task.op->key_id, now_);
@@ -335,7 +142,7 @@ void MemcachedStore::repair_missed(std::size_t server) noexcept {
 }
 
 bool MemcachedStore::is_repaired(const MemcachedTask& task, std::size_t server) const noexcept {
-    const auto replicas = batch_.replicas(task);
+    const auto replicas = rounds_.replicas(task);
     if (!task.merged.exists) {  // it has expired: if all say so
         return std::ranges::all_of(replicas,
                                    [](const auto& one) { return one.state == Holds::nothing; });

@@ -5,8 +5,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 
+#include "core/feed_note.h"
 #include "core/store_entry.h"
 #include "store/bytes_box.h"
 
@@ -52,18 +54,24 @@ struct StoreOp {
 // about every session again and again. An answer `found` to an end or a change that was written
 // means that it is in the feed, or that the feed shows a gap: who follows it without a gap has
 // heard of everything that was acknowledged. It is a hint only: entries decide.
-enum class FeedWhat : std::uint8_t { ended = 1, changed = 2 };
-
-struct FeedNote {
-    FeedWhat what = FeedWhat::ended;
-    Handle handle{};
-};
+//
+// An unknown `what` (of a newer module) is a gap.
 
 // How far a node has followed the feed of one server. All zero: not at all.
 struct FeedPlace {
     std::uint64_t epoch = 0;
     std::uint64_t next = 0;
 };
+
+// What an operation that was answered is told as; nullopt: it is nobody else's concern.
+inline std::optional<FeedNote> feed_note_of(const StoreOp& op) noexcept {
+    const bool concerns = op.verb == StoreVerb::end || op.verb == StoreVerb::change;
+    if (!concerns || op.answer != StoreAnswer::found || op.lost) {
+        return std::nullopt;
+    }
+    const bool ended = op.verb == StoreVerb::end;
+    return FeedNote{.what = ended ? FeedWhat::ended : FeedWhat::changed, .handle = op.handle};
+}
 
 enum class FeedHeard : std::uint8_t {
     unknown,  // some server did not answer (or there is no feed); what others said counts

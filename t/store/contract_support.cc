@@ -63,7 +63,8 @@ const char* keep_name(const std::string& store, const char* behaviour) {
 
 void add_contract(std::vector<CMUnitTest>& tests, Backend& backend) {
     static std::deque<Running> all;
-    for (const auto cases : {rule_cases(), format_cases(), batch_cases(), together_cases()}) {
+    for (const auto cases :
+         {rule_cases(), format_cases(), batch_cases(), together_cases(), feed_cases()}) {
         for (const Case& one : cases) {
             if (one.of_processes && !backend.spans_processes()) {
                 continue;

@@ -79,6 +79,7 @@ struct Case {
 std::span<const Case> rule_cases();      // contract.cc: one session's life
 std::span<const Case> format_cases();    // contract_format.cc: keys, damage, strangers
 std::span<const Case> batch_cases();     // contract_batches.cc: many operations in one batch
+std::span<const Case> feed_cases();      // contract_feed.cc: what other nodes are told
 std::span<const Case> together_cases();  // contract_together.cc: many connections at once
 
 void assert_answer(const StoreOp& op, StoreAnswer wanted, bool lost = false);

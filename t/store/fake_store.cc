@@ -22,6 +22,8 @@ class FakeStore final : public Store {
     bool load(const SealKeys& keys) noexcept { return sealer_.load(keys); }
 
     void run(std::span<StoreOp> batch, TimeMs now) noexcept override;
+    FeedHeard listen(std::span<FeedPlace> places, std::span<FeedNote> notes, std::size_t& count,
+                     TimeMs now) noexcept override;
 
   private:
     // An entry as it was found: absent when not there or expired, unknown when it cannot be read.
@@ -67,12 +69,34 @@ void FakeStore::run(std::span<StoreOp> batch, TimeMs now) noexcept {
         if (passes(op)) {
             const std::lock_guard guard(memory_.mutex);
             carry_out(op, now);
+            if (const auto note = feed_note_of(op)) {
+                memory_.told.push_back(*note);
+            }
         }
         if (memory_.fault == FakeFault::lost_answers) {
             op.answer = count(StoreFault::timed_out);
             op.lost = false;
         }
     }
+}
+
+FeedHeard FakeStore::listen(std::span<FeedPlace> places, std::span<FeedNote> notes,
+                            std::size_t& count, TimeMs) noexcept {
+    count = 0;
+    if (memory_.fault != FakeFault::none && memory_.fault != FakeFault::full) {
+        return FeedHeard::unknown;
+    }
+    const std::lock_guard guard(memory_.mutex);
+    FeedPlace& place = places[0];
+    const std::uint64_t next = memory_.told.size() + 1;
+    if (place.epoch != 1 || place.next == 0 || place.next > next) {
+        place = {.epoch = 1, .next = next};
+        return FeedHeard::gap;
+    }
+    for (; place.next < next && count < notes.size(); ++place.next) {
+        notes[count++] = memory_.told[place.next - 1];
+    }
+    return place.next < next ? FeedHeard::more : FeedHeard::whole;
 }
 
 bool FakeStore::passes(const StoreOp& op) noexcept {

@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "core/random_pool.h"
 #include "core/seal.h"
@@ -35,6 +36,7 @@ struct FakeMemory {
 
     std::mutex mutex;  // held for a whole operation: operations are atomic, batches are not
     std::map<Name, std::string> sealed;
+    std::vector<FeedNote> told;  // the feed: numbers from 1, its epoch is 1
 
     std::atomic<FakeFault> fault{FakeFault::none};
     std::atomic<std::uint64_t> batches{0};

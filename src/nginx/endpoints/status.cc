@@ -89,6 +89,7 @@ StoreStatus describe_store(const RealmConf& realm, Counts& counts) noexcept {
         status.servers = describe_servers(conf.memcached, health, counts);
     }
     status.faults = counts.faults;
+    status.feed_lag_ms = realm.shared->feed.lag(now_ms());
     status.look_ups = describe_times(realm.shared->look_ups, counts.look_ups);
     status.writes = describe_times(realm.shared->writes, counts.writes);
     if (const StoreQueue* const queue = conf.queue.get()) {

@@ -19,13 +19,15 @@ class TestStore final : public Store {
     explicit TestStore(std::unique_ptr<Store> real) noexcept : real_(std::move(real)) {}
 
     void run(std::span<StoreOp> batch, TimeMs now) noexcept override {
-        constexpr int kMostStalls = 2000;
-        for (int i = 0; test_store() == TestStoreState::stalls && i < kMostStalls; ++i) {
-            usleep(5000);
-        }
-        if (test_store() != TestStoreState::fails) {
+        if (works()) {
             real_->run(batch, now);
         }
+    }
+
+    FeedHeard listen(std::span<FeedPlace> places, std::span<FeedNote> notes, std::size_t& count,
+                     TimeMs now) noexcept override {
+        count = 0;
+        return works() ? real_->listen(places, notes, count, now) : FeedHeard::unknown;
     }
 
     std::size_t tidy(std::size_t limit, TimeMs now) noexcept override {
@@ -33,6 +35,14 @@ class TestStore final : public Store {
     }
 
   private:
+    static bool works() noexcept {
+        constexpr int kMostStalls = 2000;
+        for (int i = 0; test_store() == TestStoreState::stalls && i < kMostStalls; ++i) {
+            usleep(5000);
+        }
+        return test_store() != TestStoreState::fails;
+    }
+
     std::unique_ptr<Store> real_;
 };
 
