@@ -19,7 +19,7 @@ struct Realm {
     const KeyRing* keys = nullptr;
     const Table* table = nullptr;
     // Tables of earlier configurations whose workers may live, oldest first: core/handover.h.
-    std::span<const Table> older;
+    std::span<const Table> older{};
     Timeouts timeouts;
     bool has_store = false;      // a genuine token that is not in the zone may live in the store
     TimeMs revalidate = 0;       // a copy that the store confirmed longer ago is asked about again

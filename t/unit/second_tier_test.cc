@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "core/handover.h"
 #include "core/journal.h"
 #include "core/zone/shard_lock.h"
 #include "unit/support.h"
