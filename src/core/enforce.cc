@@ -44,16 +44,18 @@ namespace {
     return outcome;
 }
 
-[[gnu::noinline, gnu::cold]] bool is_stale(const Realm& realm, TimeMs confirmed,
-                                           TimeMs now) noexcept {
-    return realm.feed == nullptr || !realm.feed->vouches(confirmed, now, realm.revalidate);
+// (Workers of an earlier configuration note confirmations by what the feed has told themselves.)
+[[gnu::noinline, gnu::cold]] bool is_stale(const Realm& realm, const Handle& handle,
+                                           TimeMs confirmed, TimeMs now) noexcept {
+    return realm.feed == nullptr || !realm.feed->vouches(confirmed, now, realm.revalidate) ||
+           realm.feed->confirmable(handle, confirmed) == 0;
 }
 
 // Another node may have seen the user since, or ended the session.
 bool must_ask(const Realm& realm, const SessionView& view, Status status, TimeMs now) noexcept {
     const bool wants = status == Status::expired_idle ||
                        (status == Status::valid && age(view.confirmed, now) > realm.revalidate &&
-                        is_stale(realm, view.confirmed, now));
+                        is_stale(realm, view.token.handle, view.confirmed, now));
     // Without its key a session has no name in the store: the zone alone knows it.
     return realm.has_store && wants && realm.keys->knows(view.token.key_id);
 }

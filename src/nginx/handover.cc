@@ -5,6 +5,7 @@
 #include "core/handover.h"
 #include "nginx/clock.h"
 #include "nginx/conf.h"
+#include "nginx/worker.h"
 
 namespace sg::ngx {
 namespace {
@@ -16,10 +17,6 @@ constexpr std::size_t kCellsInStep = 64;
 
 // Process-wide by nature: one event loop. Constant-initialised.
 ngx_event_t handover_event;
-
-bool is_leaving() noexcept {
-    return ngx_exiting != 0 || ngx_quit != 0 || ngx_terminate != 0;
-}
 
 // The tables that a session may move to from zone `index`: younger ones that somebody works with,
 // oldest first, so that all who are left can see it.
@@ -95,7 +92,7 @@ void tick(ngx_event_t* event) noexcept {
     bool more = false;
     bool left = false;
     for (RealmConf* const realm : conf.all_realms()) {
-        if (ngx_worker == 0 && !is_leaving()) {
+        if (ngx_worker == 0 && !is_exiting()) {
             more = empty_zones(*realm, event->log) || more;
         }
         if (realm->old_zones.drop_retired()) {
@@ -103,7 +100,7 @@ void tick(ngx_event_t* event) noexcept {
         }
         left = left || !realm->old_zones.empty();
     }
-    if (left && !is_leaving()) {
+    if (left && !is_exiting()) {
         ngx_add_timer(event, more ? kMoving : kWaiting);
     }
 }

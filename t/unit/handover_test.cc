@@ -316,6 +316,11 @@ StoreEntry entry_of(const Token& token, ByteView record) {
     return session_entry(world.realm, view, record).value();
 }
 
+Lesson learn_in(std::size_t g, const Token& token, const StoreEntry& entry) {
+    const Reply reply{.answer = StoreAnswer::found, .entry = entry, .sent = kNow};
+    return learn(generation[g], token, reply, kNow, work());
+}
+
 // What comes from a store goes where all look, and is not taken in twice.
 void a_session_of_the_store_is_taken_in_once_for_all(void**) {
     fresh(kMemory, true);
@@ -324,18 +329,14 @@ void a_session_of_the_store_is_taken_in_once_for_all(void**) {
     const Token token = genuine_token();
     const StoreEntry entry = entry_of(token, ByteView(bytes).first(size));
     for (const std::size_t g : {2, 0, 1}) {
-        assert_int_equal(
-            learn(generation[g], token, StoreAnswer::found, entry, kNow, work()).learned,
-            Learned::known);
+        assert_int_equal(learn_in(g, token, entry).learned, Learned::known);
         assert_all_say(token, Status::valid, kNow);
     }
     assert_int_equal(stats_of(generation[2]).live, 1);
     const StoreEntry ended = ended_entry(Departure::ended, kNow + kHour);
-    assert_int_equal(learn(generation[1], token, StoreAnswer::found, ended, kNow, work()).learned,
-                     Learned::gone);
+    assert_int_equal(learn_in(1, token, ended).learned, Learned::gone);
     assert_all_say(token, Status::ended, kNow);
-    assert_int_equal(learn(generation[2], token, StoreAnswer::found, entry, kNow, work()).learned,
-                     Learned::gone);
+    assert_int_equal(learn_in(2, token, entry).learned, Learned::gone);
     assert_int_equal(stats_of(generation[2]).live, 0);
 }
 

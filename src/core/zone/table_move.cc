@@ -25,10 +25,10 @@ TimeMs last_seen_of(const Cell& cell) noexcept {
     return static_cast<TimeMs>(cell.activity.load() & kTimeMask);
 }
 
-// A replaced session is a later state than the record it was replaced with (second_tier.cc).
+// No change brings a replaced session back (second_tier.cc).
 std::uint64_t version_of(const Cell& cell) noexcept {
     const std::uint64_t counter = cell.record[kRecordCounterWord].load() >> 32;
-    return counter + (state_of(cell) == CellState::superseded ? 1 : 0);
+    return counter | (state_of(cell) == CellState::superseded ? std::uint64_t{1} << 32 : 0);
 }
 
 Handle handle_of(HandleWords words) noexcept {
