@@ -63,7 +63,7 @@ struct RealmConf {
     KeyRing keys;
     std::optional<Table> table;
     OldZones old_zones;  // of this realm, from before a change of its size
-    Realm core;  // what core/ works with; complete once the zone is initialised
+    Realm core;          // what core/ works with; complete once the zone is initialised
 
     std::span<const std::string_view> own_origins() const noexcept {
         if (origins == nullptr) {
