@@ -1,0 +1,226 @@
+package Bench::Stores;
+
+# What the second tier costs: the first sight of a session that only memcached has, beside Lua's
+# client; logins that LMDB must commit, beside LMDB alone; other requests while memcached hangs. In
+# alternated rounds; what is compared is compared within its round.
+
+use strict;
+use warnings;
+
+use IO::Socket::INET;
+use Time::HiRes qw(time);
+
+use Bench::Measure qw(median);
+use Test::Nginx::Process qw(send_signal wait_until);
+
+my $WARM_UP = 2000;        # requests before a burst that a fresh worker is measured with
+my $PARKED = 100;          # requests that wait while the store hangs
+my @CLIENTS = (64, 128, 256);
+
+# Options: measure, servers, folder, rounds, burst (requests), logins (of one burst).
+sub new {
+    my ($class, %option) = @_;
+    return bless {%option}, $class;
+}
+
+# All rows; the servers 'backend' and 'bare' must be there.
+sub measure {
+    my ($self) = @_;
+    my $memcached = $self->{servers}->start_memcached();
+    $self->_open_sessions($memcached);
+    my $first = $self->_first_sight($memcached);
+    my $hang = $self->_while_it_hangs($memcached);
+    $self->{servers}->stop($_) for qw(guard_memcached lua_memcached hang memcached);
+    return { first => $first, hang => $hang, logins => $self->_logins() };
+}
+
+# A burst of requests; what came back, and the CPU per request of the worker and of memcached.
+sub _burst {
+    my ($self, $server, %load) = @_;
+    my $servers = $self->{servers};
+    my @counted = grep { $_ } $server, $servers->{all}{memcached};
+    my @before = map { $servers->cpu_us($_) } @counted;
+    my $result = $self->{measure}->load('get', $server, tokens => $self->{tokens}, %load);
+    my @used = map { ($servers->cpu_us($counted[$_]) - $before[$_]) / $load{count} } 0 .. $#counted;
+    return { us => $used[0], store_us => $used[1], per_second => $load{count} / $result->{seconds},
+        p99_us => $result->{p99_us} };
+}
+
+# Opened through one nginx; the same tokens for Lua, with values of the same size.
+sub _open_sessions {
+    my ($self, $memcached) = @_;
+    my $count = $WARM_UP + $self->{burst};
+    $self->{tokens} = "$self->{folder}/tokens.stores";
+    my $guard = $self->{servers}->start('guard_memcached', memcached => $memcached->{port}, zone => '16m');
+    $self->{measure}->load('create', $guard, count => $count, tokens => $self->{tokens});
+    my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $memcached->{port})
+        or die "memcached: $!\n";
+    my $value = sprintf('%013d', 4_102_444_800_000) . 'x' x 287;
+    open my $file, '<', $self->{tokens} or die "$self->{tokens}: $!\n";
+    while (my $token = <$file>) {
+        chomp $token;
+        print {$socket} "set $token 0 0 300 noreply\r\n$value\r\n";
+    }
+    close $file;
+    print {$socket} "version\r\n";
+    my $answer = <$socket> // '';
+    die "memcached: $answer\n" if $answer !~ /^VERSION/;
+    return;
+}
+
+sub _first_sight {
+    my ($self, $memcached) = @_;
+    my $all = $self->{servers}{all};
+    $self->{servers}->start('lua_memcached', memcached => $memcached->{port});
+    my @load = (first => $WARM_UP, count => $self->{burst});
+    my %case = (
+        bare => sub { (bare => $self->_burst($all->{bare}, @load)) },
+        lua => sub { (lua => $self->_burst($all->{lua_memcached}, @load)) },
+        # After a restart nothing is in the zone; after the first burst all of it is.
+        guard => sub {
+            my $guard = $self->{servers}->restart($all->{guard_memcached});
+            $self->_burst($guard, count => $WARM_UP);
+            my $first = $self->_burst($guard, @load);
+            return (first => $first, known => $self->_burst($guard, @load));
+        },
+    );
+    my @rounds;
+    for my $round (0 .. $self->{rounds}) {
+        $self->{progress}->("first sight of a session: round $round of $self->{rounds}");
+        my @order = $round % 2 ? qw(guard lua bare) : qw(bare lua guard);
+        my %round = map { $case{$_}->() } @order;
+        push @rounds, \%round if $round;    # the first is for warming up
+    }
+    return _first_sight_figures(@rounds);
+}
+
+sub _first_sight_figures {
+    my (@rounds) = @_;
+    my $of = sub {
+        my ($code) = @_;
+        return median(map { $code->($_) } @rounds);
+    };
+    my %result = (
+        added_us => $of->(sub { $_[0]{first}{us} - $_[0]{known}{us} }),
+        lua_added_us => $of->(sub { $_[0]{lua}{us} - $_[0]{bare}{us} }),
+        times_lua => $of->(sub { $_[0]{first}{per_second} / $_[0]{lua}{per_second} }),
+        cpu_times_lua => $of->(sub { $_[0]{lua}{us} / $_[0]{first}{us} }),
+    );
+    for my $case (qw(bare known first lua)) {
+        for my $figure (qw(us store_us per_second)) {
+            $result{$case}{$figure} = $of->(sub { $_[0]{$case}{$figure} });
+        }
+    }
+    return \%result;
+}
+
+# p99 of requests that need no store, with and without others waiting for one that was stopped.
+sub _while_it_hangs {
+    my ($self, $memcached) = @_;
+    my $hang = $self->{servers}->start('hang', kind => 'guard_memcached', memcached => $memcached->{port},
+        timeout => '10s');
+    my @others = (path => '/free', connections => 8, count => $self->{burst});
+    my (@normal, @hanging, @ratio);
+    for my $round (0 .. $self->{rounds}) {
+        $self->{progress}->("other requests while the store hangs: round $round of $self->{rounds}");
+        my $first = $round * $PARKED;
+        my %p99;
+        for my $case ($round % 2 ? qw(hanging normal) : qw(normal hanging)) {
+            $p99{$case} = $case eq 'normal'
+                ? $self->_burst($hang, @others)->{p99_us}
+                : $self->_with_parked($hang, $memcached, $first, sub { $self->_burst($hang, @others)->{p99_us} });
+        }
+        next if !$round;
+        push @normal, $p99{normal};
+        push @hanging, $p99{hanging};
+        push @ratio, $p99{hanging} / $p99{normal};
+    }
+    return { normal_us => median(@normal), hanging_us => median(@hanging), ratio => median(@ratio),
+        parked => $PARKED };
+}
+
+# While memcached is stopped and requests about sessions that only it has are waiting. They must
+# have waited all the time, and be answered well when it goes on.
+sub _with_parked {
+    my ($self, $server, $memcached, $first, $code) = @_;
+    send_signal('STOP', $memcached->{master});
+    my $began;
+    my $value;
+    my $done = eval {
+        my $parked = $self->{measure}->in_background('get', $server, count => $PARKED, connections => $PARKED,
+            first => $first, tokens => $self->{tokens});
+        wait_until(sub { _connections($server) >= $PARKED }) or die "the parked requests did not arrive\n";
+        $began = time;
+        $value = $code->();
+        my $held_us = (time - $began) * 1e6;
+        send_signal('CONT', $memcached->{master});
+        my $result = $parked->();
+        die "only $result->{statuses}{200} of the parked requests were answered\n"
+            if ($result->{statuses}{200} // 0) != $PARKED;
+        die "a request did not wait while the store hung\n" if $result->{least_us} < 0.9 * $held_us;
+        1;
+    };
+    my $error = $@;
+    send_signal('CONT', $memcached->{master});
+    die $error if !$done;
+    return $value;
+}
+
+# Connections that clients have open to it.
+sub _connections {
+    my ($server) = @_;
+    my $port = sprintf '0100007F:%04X', $server->{port};
+    open my $file, '<', '/proc/net/tcp' or die "/proc/net/tcp: $!\n";
+    my $count = grep { (split)[1] eq $port && (split)[3] eq '01' } <$file>;
+    close $file;
+    return $count;
+}
+
+sub _logins {
+    my ($self) = @_;
+    my $servers = $self->{servers};
+    my $raw = "$self->{folder}/raw.mdb";
+    my $prefix = "$servers->{folder}/guard_lmdb";
+    unlink map { ("$_", "$_-lock") } $raw, "$prefix/sessions.mdb";
+    my $guard = $servers->start('guard_lmdb', zone => '64m');
+    my %rounds;
+    for my $round (0 .. $self->{rounds}) {
+        for my $clients ($round % 2 ? reverse @CLIENTS : @CLIENTS) {
+            $self->{progress}->("durable logins, $clients clients: round $round of $self->{rounds}");
+            my $result = $self->_login_round($guard, "$prefix/sessions.mdb", $raw, $clients);
+            push @{ $rounds{$clients} }, $result if $round;
+        }
+    }
+    $servers->stop('guard_lmdb');
+    return [map { _login_figures($_, @{ $rounds{$_} }) } @CLIENTS];
+}
+
+# Logins, then LMDB alone: as many puts of as many bytes, in groups as large.
+sub _login_round {
+    my ($self, $guard, $path, $raw, $clients) = @_;
+    my ($measure, $count) = @{$self}{qw(measure logins)};
+    my $before = $measure->run_json('commits', 'state', $path, 'entries');
+    my $cpu = $self->{servers}->cpu_us($guard);
+    my $logins = $measure->load('create', $guard, count => $count, connections => $clients,
+        tokens => "$self->{folder}/tokens.logins");
+    $cpu = ($self->{servers}->cpu_us($guard) - $cpu) / $count;
+    my $after = $measure->run_json('commits', 'state', $path, 'entries');
+    my $written = $after->{entries} - $before->{entries};
+    die "$written entries in the store after $count logins\n" if $written != $count;
+    my $group = $count / ($after->{commits} - $before->{commits});
+    my $alone = $measure->run_json('commits', 'run', $raw, int($group + 0.5), $count, $after->{value_bytes});
+    my ($mine, $its) = ($count / $logins->{seconds}, $count / $alone->{seconds});
+    return { group => $group, us => $cpu, per_second => $mine, raw_per_second => $its, ratio => $mine / $its,
+        value_bytes => $after->{value_bytes} };
+}
+
+sub _login_figures {
+    my ($clients, @rounds) = @_;
+    my %result = (clients => $clients);
+    for my $figure (keys %{ $rounds[0] }) {
+        $result{$figure} = median(map { $_->{$figure} } @rounds);
+    }
+    return \%result;
+}
+
+1;
