@@ -150,7 +150,7 @@ sub nginx_conf {
     $main .= "master_process off;\n" if $server->{callgrind};
     $main .= "worker_cpu_affinity $option{cpu};\n" if $option{cpu} && !$server->{callgrind};
     $main .= "user root;\n" if $> == 0;
-    my $upstream = $option{backend} ? "upstream backend { server 127.0.0.1:$option{backend}; keepalive 64; }\n" : '';
+    my $upstream = $option{backend} ? "upstream backend { server 127.0.0.1:$option{backend}; keepalive 512; }\n" : '';
     my $temporary = join '', map { "${_}_temp_path tmp;\n" } qw(client_body proxy fastcgi uwsgi scgi);
     my $text = <<"END";
 ${main}daemon off;

@@ -30,6 +30,12 @@ sub tolerant {
     return bless { %{$self}, tolerant => 1 }, ref $self;
 }
 
+# The same, with clients on any core.
+sub unpinned {
+    my ($self) = @_;
+    return bless { %{$self}, pin => 0 }, ref $self;
+}
+
 sub command_line {
     my ($self, $program, @words) = @_;
     my @pin = $self->{pin} ? qw(taskset -c 1) : ();

@@ -25,8 +25,8 @@ sub new {
 }
 
 # The instance of this name: { port, master, worker, ... }; `kind` if it is not the name itself.
-# Options: kind, zone, tokens (for Lua's dict), memcached (its port), timeout (of that), callgrind =>
-# output file.
+# Options: kind, zone, tokens (for Lua's dict), memcached (its port), timeout (of that), unpinned,
+# callgrind => output file.
 sub start {
     my ($self, $name, %option) = @_;
     my $server = $self->{all}{$name} = {
@@ -90,7 +90,7 @@ sub _write {
     _write_file("$server->{prefix}/nginx.conf", nginx_conf($server,
         module => $self->{module},
         backend => $backend && !$is_backend ? $backend->{port} : 0,
-        cpu => $self->{pin} ? $is_backend ? '10' : '01' : ''));
+        cpu => $self->{pin} && !$server->{unpinned} ? $is_backend ? '10' : '01' : ''));
     return;
 }
 
