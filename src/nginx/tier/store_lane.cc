@@ -115,12 +115,23 @@ void StoreLane::append(StoreTask* task) noexcept {
     (last_ != nullptr ? last_->next : first_) = task;
     last_ = task;
     ++waiting_;
+    StoreTask*& chain = chains_[task->op.key[0]];
+    task->chained = chain;
+    chain = task;
+}
+
+void StoreLane::unchain(const StoreTask* task) noexcept {
+    StoreTask** place = &chains_[task->op.key[0]];
+    while (*place != task) {
+        place = &(*place)->chained;
+    }
+    *place = task->chained;
 }
 
 StoreTask* StoreLane::find_waiting(const StoreKey& key) const noexcept {
-    StoreTask* task = first_;
-    while (task != nullptr && task->op.key != key) {
-        task = task->next;
+    StoreTask* task = chains_[key[0]];
+    while (task != nullptr && !is_same_key(task->op.key, key)) {
+        task = task->chained;
     }
     return task;
 }
@@ -166,6 +177,7 @@ void StoreLane::collect() noexcept {
         first_ = task->next;
         last_ = first_ == nullptr ? nullptr : last_;
         --waiting_;
+        unchain(task);
         task->op.answer = StoreAnswer::unknown;
         task->op.sent = batch.now;
         batch.ops[batch.count] = std::move(task->op);
