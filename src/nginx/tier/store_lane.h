@@ -101,6 +101,7 @@ class StoreLane {
     void append(StoreTask* task) noexcept;
     void unchain(const StoreTask* task) noexcept;
     void dispatch() noexcept;
+    void go_on(std::int64_t gathered_us) noexcept;
     void collect() noexcept;
     void account(std::size_t count, std::int64_t took_us) noexcept;
     void finish(StoreTask* task) noexcept;
