@@ -19,6 +19,7 @@ my $LUA = join '', map { "load_module /usr/lib/nginx/modules/$_.so;\n" }
 # Content comes from empty_gif: `return` would answer before the access phase.
 my $GIF = "location / { %s empty_gif; }\n";
 my $FREE = "location = /free { empty_gif; }\n";
+my $STATUS = "location = /status { session_status; }\n";
 my $PROXY = "location / { %s proxy_pass http://backend; }\n";
 
 my $REALM = <<"END";
@@ -121,7 +122,7 @@ my %KIND = (
         guard => 1,
         main => $THREADS,
         realm => sprintf($STORE, 'lmdb PREFIX/sessions.mdb map_size=4g'),
-        server => $LOGIN . sprintf $GIF, 'session app;',
+        server => $LOGIN . $STATUS . sprintf $GIF, 'session app;',
     },
     lua_memcached => { main => $LUA, server => sprintf $GIF, $LUA_MEMCACHED },
     backend     => {

@@ -43,8 +43,8 @@ sub _logins {
     my $text = sprintf "\nDurable logins (LMDB, values of %d bytes)\n", $logins[0]{value_bytes};
     for my $row (@logins) {
         $text .= sprintf "  %3d clients: %6.0f a second, %5.1f to a commit, %5.1f us of CPU; "
-            . "LMDB alone in such groups %6.0f: %.2f x\n",
-            @{$row}{qw(clients per_second group us raw_per_second ratio)};
+            . "LMDB alone in such groups %6.0f: %.2f x, %.2f x while the thread writes\n",
+            @{$row}{qw(clients per_second group us raw_per_second ratio store_ratio)};
     }
     return $text;
 }

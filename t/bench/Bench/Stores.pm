@@ -7,7 +7,9 @@ package Bench::Stores;
 use strict;
 use warnings;
 
+use HTTP::Tiny;
 use IO::Socket::INET;
+use JSON::PP qw(decode_json);
 use Time::HiRes qw(time);
 
 use Bench::Measure qw(median);
@@ -34,16 +36,34 @@ sub measure {
     return { first => $first, hang => $hang, logins => $self->_logins() };
 }
 
-# A burst of requests; what came back, and the CPU per request of the worker and of memcached.
+# A burst of requests: CPU per request of the worker and of memcached, keys asked for, speed.
 sub _burst {
     my ($self, $server, %load) = @_;
-    my $servers = $self->{servers};
-    my @counted = grep { $_ } $server, $servers->{all}{memcached};
-    my @before = map { $servers->cpu_us($_) } @counted;
+    my ($servers, $memcached) = ($self->{servers}, $self->{servers}{all}{memcached});
+    my $keys = _keys_asked($memcached);
+    my @before = map { $servers->cpu_us($_) } $server, $memcached;
     my $result = $self->{measure}->load('get', $server, tokens => $self->{tokens}, %load);
-    my @used = map { ($servers->cpu_us($counted[$_]) - $before[$_]) / $load{count} } 0 .. $#counted;
-    return { us => $used[0], store_us => $used[1], per_second => $load{count} / $result->{seconds},
-        p99_us => $result->{p99_us} };
+    my @used = map { $servers->cpu_us($_) - shift @before } $server, $memcached;
+    return {
+        us => $used[0] / $load{count},
+        store_us => $used[1] / $load{count},
+        keys => (_keys_asked($memcached) - $keys) / $load{count},
+        per_second => $load{count} / $result->{seconds},
+    };
+}
+
+sub _connect {
+    my ($memcached) = @_;
+    return IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $memcached->{port}) || die "memcached: $!\n";
+}
+
+# Since memcached was started.
+sub _keys_asked {
+    my ($memcached) = @_;
+    my $socket = _connect($memcached);
+    print {$socket} "stats\r\nquit\r\n";
+    my ($count) = map { m/^STAT cmd_get (\d+)/ ? $1 : () } <$socket>;
+    return $count;
 }
 
 # Opened through one nginx; the same tokens for Lua, with values of the same size.
@@ -53,8 +73,7 @@ sub _open_sessions {
     $self->{tokens} = "$self->{folder}/tokens.stores";
     my $guard = $self->{servers}->start('guard_memcached', memcached => $memcached->{port}, zone => '16m');
     $self->{measure}->load('create', $guard, count => $count, tokens => $self->{tokens});
-    my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $memcached->{port})
-        or die "memcached: $!\n";
+    my $socket = _connect($memcached);
     my $value = sprintf('%013d', 4_102_444_800_000) . 'x' x 287;
     open my $file, '<', $self->{tokens} or die "$self->{tokens}: $!\n";
     while (my $token = <$file>) {
@@ -89,9 +108,21 @@ sub _first_sight {
         $self->{progress}->("first sight of a session: round $round of $self->{rounds}");
         my @order = $round % 2 ? qw(guard lua bare) : qw(bare lua guard);
         my %round = map { $case{$_}->() } @order;
+        _check_keys(%round);
         push @rounds, \%round if $round;    # the first is for warming up
     }
     return _first_sight_figures(@rounds);
+}
+
+# A session and its last activity at the first sight, nothing later; Lua asks for one key.
+sub _check_keys {
+    my (%round) = @_;
+    my %least = (bare => 0, known => 0, first => 2, lua => 1);
+    for my $case (sort keys %least) {
+        my $keys = $round{$case}{keys};
+        die "$case: $keys keys a request were asked for\n" if $keys < $least{$case} || $keys > $least{$case} + 0.5;
+    }
+    return;
 }
 
 sub _first_sight_figures {
@@ -119,7 +150,10 @@ sub _while_it_hangs {
     my ($self, $memcached) = @_;
     my $hang = $self->{servers}->start('hang', kind => 'guard_memcached', memcached => $memcached->{port},
         timeout => '10s');
-    my @others = (path => '/free', connections => 8, count => $self->{burst});
+    my $p99 = sub {
+        return $self->{measure}->load('get', $hang, tokens => $self->{tokens}, path => '/free', connections => 8,
+            count => $self->{burst})->{p99_us};
+    };
     my (@normal, @hanging, @ratio);
     for my $round (0 .. $self->{rounds}) {
         $self->{progress}->("other requests while the store hangs: round $round of $self->{rounds}");
@@ -127,8 +161,7 @@ sub _while_it_hangs {
         my %p99;
         for my $case ($round % 2 ? qw(hanging normal) : qw(normal hanging)) {
             $p99{$case} = $case eq 'normal'
-                ? $self->_burst($hang, @others)->{p99_us}
-                : $self->_with_parked($hang, $memcached, $first, sub { $self->_burst($hang, @others)->{p99_us} });
+                ? $p99->() : $self->_with_parked($hang, $memcached, $first, $p99);
         }
         next if !$round;
         push @normal, $p99{normal};
@@ -203,10 +236,12 @@ sub _login_round {
     my ($self, $guard, $path, $raw, $clients) = @_;
     my ($measure, $count) = ($self->{measure}->unpinned(), $self->{logins});
     my $before = $measure->run_json('commits', 'state', $path, 'entries');
+    my $store_us = _store_us($guard);
     my $cpu = $self->{servers}->cpu_us($guard);
     my $logins = $measure->load('create', $guard, count => $count, connections => $clients,
         tokens => "$self->{folder}/tokens.logins");
     $cpu = ($self->{servers}->cpu_us($guard) - $cpu) / $count;
+    $store_us = (_store_us($guard) - $store_us) / $count;
     my $after = $measure->run_json('commits', 'state', $path, 'entries');
     my $written = $after->{entries} - $before->{entries};
     die "$written entries in the store after $count logins\n" if $written != $count;
@@ -214,7 +249,15 @@ sub _login_round {
     my $alone = $measure->run_json('commits', 'run', $raw, int($group + 0.5), $count, $after->{value_bytes});
     my ($mine, $its) = ($count / $logins->{seconds}, $count / $alone->{seconds});
     return { group => $group, us => $cpu, per_second => $mine, raw_per_second => $its, ratio => $mine / $its,
-        value_bytes => $after->{value_bytes} };
+        store_ratio => 1e6 / $store_us / $its, value_bytes => $after->{value_bytes} };
+}
+
+# How long its thread has been writing, by session_status.
+sub _store_us {
+    my ($guard) = @_;
+    my $answer = HTTP::Tiny->new()->get("http://127.0.0.1:$guard->{port}/status");
+    die "session_status: $answer->{status}\n" if $answer->{status} != 200;
+    return decode_json($answer->{content})->{realms}[0]{store}{writes}{microseconds};
 }
 
 sub _login_figures {
