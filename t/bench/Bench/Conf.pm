@@ -99,6 +99,8 @@ END
 # What each instance has: lines before http{}, in http{}, in server{}.
 my %KIND = (
     bare        => { server => sprintf $GIF, '' },
+    # In a process with threads the C library takes more steps at system calls and for memory.
+    bare_threads => { main => $THREADS, server => sprintf $GIF, '' },
     lua_empty   => { main => $LUA, server => sprintf $GIF, 'access_by_lua_block { }' },
     lua_dict    => { main => $LUA, http => $LUA_DICT, server => sprintf $GIF, $LUA_CHECK },
     auth        => { server => $AUTH . sprintf $GIF, 'auth_request /auth;' },

@@ -13,6 +13,7 @@ use Bench::StoreReport;
 
 my %TITLE = (
     bare => 'nginx, no check',
+    bare_threads => 'nginx with a thread pool, no check',
     lua_empty => 'empty access_by_lua',
     lua_dict => 'Lua check, shared dict',
     guard_off => 'session guard, session off',
@@ -51,7 +52,8 @@ sub promises {
     my @promise;
     push @promise, ['instructions per request added (the gate)',
         $instructions->{guard} - $instructions->{bare}, 1700, ''],
-        ['the same with a store', $instructions->{guard_memcached} - $instructions->{bare}, 1700, '']
+        ['the same with a store, to nginx with threads',
+            $instructions->{guard_memcached} - $instructions->{bare_threads}, 1700, '']
         if $instructions;
     push @promise,
         ['CPU, 1 000 hot sessions, over no check', $cpu->{guard_hot}{ratio}, 1.05, 'x'],
@@ -148,7 +150,7 @@ sub _instructions_text {
     my $text = "\nInstructions per request in user space (callgrind)\n";
     my $instructions = $data->{instructions};
     for my $pair ([bare => 'bare'], [lua_empty => 'bare'], [lua_dict => 'bare'], [guard_off => 'bare'], [guard => 'bare'],
-        [guard_memcached => 'bare'], [bare_b => 'bare_b'], [guard_b => 'bare_b'], [proxy => 'proxy'],
+        [bare_threads => 'bare'], [guard_memcached => 'bare_threads'], [bare_b => 'bare_b'], [guard_b => 'bare_b'], [proxy => 'proxy'],
         [proxy_guard => 'proxy'], [proxy_named => 'proxy']) {
         my ($name, $base) = @{$pair};
         $text .= sprintf "  %-38s %7.0f", $TITLE{$name}, $instructions->{$name};
