@@ -152,7 +152,7 @@ for my $case ('has a copy', 'knows nothing of it') {
     $nodes->say($new, 'a', 'renew');
     is($nodes->logout($replaced, 'b'), 204, "renewed on a, logged out by the old handle on b, which $case");
     past_revalidate();
-    everywhere('1 ended', 'the new handle has ended', $new);
+    everywhere("1 ended", "which $case: the new handle has ended", $new);
 }
 
 # --- what is under way when a session ends ---
