@@ -14,12 +14,12 @@ use Test::Nginx;
 my $KEYS = join '', (map { sprintf '%02x', $_ } 1 .. 32), "\n";
 
 # Options: names (list), realm (directives of session_realm; the store is one
-# of them), locations (more of the server's), keys (text of the key file).
+# of them), locations (more of the server's), keys (text of the key file), workers (2 of each).
 sub new {
     my ($class, %option) = @_;
 
     my $self = bless { names => $option{names} // [qw(a b)], node => {}, port => {}, realm => $option{realm},
-        locations => $option{locations} // '' }, $class;
+        locations => $option{locations} // '', workers => $option{workers} // 2 }, $class;
     my $port = 8080;
     for my $name ($self->names()) {
         $self->{node}{$name} = Test::Nginx->new();
@@ -71,7 +71,7 @@ sub configure {
         $self->node($name)->write_file_expand('nginx.conf', <<"EOC");
 %%TEST_GLOBALS%%
 daemon off;
-worker_processes 2;
+worker_processes $self->{workers};
 events { }
 http {
     %%TEST_GLOBALS_HTTP%%

@@ -86,8 +86,23 @@ sub restart_empty {
 
 # It accepts connections, and answers nothing; what it was sent meanwhile it
 # takes in when it goes on.
-sub pause  { my ($self) = @_; send_signal('STOP', $self->{pid}); return $self }
+sub pause {
+    my ($self) = @_;
+    send_signal('STOP', $self->{pid});
+    wait_until(sub { $self->_has_stopped() }) or die "memcached at $self->{where} does not stop\n";
+    return $self;
+}
 sub resume { my ($self) = @_; send_signal('CONT', $self->{pid}); return $self }
+
+# Its threads stop one after the other, a moment later.
+sub _has_stopped {
+    my ($self) = @_;
+    for my $file (glob "/proc/$self->{pid}/task/*/stat") {
+        open(my $fh, '<', $file) or return 0;
+        return 0 if (<$fh> // '') !~ m/[)][ ]T[ ]/x;
+    }
+    return 1;
+}
 
 # What the relay makes of it, see there.
 sub behave {
