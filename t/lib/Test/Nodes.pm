@@ -154,12 +154,15 @@ sub logout {
     return $self->send($client, $name, 'POST', '/logout')->status();
 }
 
-# What the node takes the client for: user/roles/theme, or why not.  Whoever is told that nobody
-# knows must be able to come again.
+# What the node takes the client for: user/roles/theme, or why not.
 sub sees {
     my ($self, $name, $client, $uri) = @_;
+    return $self->meaning($self->get($client, $name, $uri));
+}
 
-    my $response = $self->get($client, $name, $uri);
+# Whoever is told that nobody knows must be able to come again.
+sub meaning {
+    my ($self, $response) = @_;
     if ($response->status() == 503) {
         my $good = !$response->set_cookies() && ($response->header('Retry-After') // '') eq '1';
         return reason($response) . ($good ? '' : ', wrongly');
