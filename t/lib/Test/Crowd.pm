@@ -109,6 +109,12 @@ sub _send {
     return ($status, $response);
 }
 
+# For a comparison with the logs.
+sub _since {
+    my ($what, $name) = @_;
+    return sprintf '%s on %s at %.2f', $what, $name, time();
+}
+
 sub _wrong {
     my ($own, $sum, $what) = @_;
     $own->{told}{$sum}++;
@@ -126,9 +132,9 @@ sub _log_in {
     my ($status) = $self->_send($own, $client, $name, 'POST', '/login', qq{create; user="$user"});
     $own->{told}{logins}++;
     if ($client->cookie('a')) {
-        push @{ $own->{live} }, { client => $client, user => $user, since => "logged in on $name" };
+        push @{ $own->{live} }, { client => $client, user => $user, since => _since('logged in', $name) };
     }
-    elsif ($status != 503) {
+    elsif ($status && $status != 503) {
         _wrong($own, 'wrong_refusals', "login on $name: $status");
     }
     return;
@@ -157,10 +163,12 @@ sub _log_out {
     my $name = $self->_somewhere();
     my ($status) = $self->_send($own, $session->{client}, $name, 'POST', '/logout');
     $own->{told}{logouts}++;
+    return if !$status;    # who knows?
     _wrong($own, 'wrong_refusals', "logout on $name: $status") if $status != 204;
-    $self->_is_gone($own, { %{$session}, client => $copy }, $name, "logged out on $name");
+    my $since = _since('logged out', $name);
+    $self->_is_gone($own, { %{$session}, client => $copy }, $name, $since);
     push @{ $own->{gone} },
-        { %{$session}, client => $copy, since => "logged out on $name", due => time() + $self->{bound} };
+        { %{$session}, client => $copy, since => $since, due => time() + $self->{bound} };
     return;
 }
 
