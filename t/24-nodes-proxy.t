@@ -86,20 +86,20 @@ sub seen_during {
     my %seen;
     for my $client (@sessions) {
         $seen{ $nodes->sees('b', $client) }++;
-        $nodes->advance(3);    # the proxy is asked again after an error
+        $nodes->advance(2.1);    # the proxy is asked again after an error
     }
     is((grep { !m{/|\Astore_unavailable\z}x } keys %seen) + 0, 0, "$fault: nobody is refused") or diag(join ', ', %seen);
     return \%seen;
 }
 
-my @unknown = map { $nodes->login('a') } 1 .. 30;
+my @unknown = map { $nodes->login('a') } 1 .. 15;
 past_revalidate();
 $servers[0]->pause();
 seen_during('one is stopped', @unknown);
 is($nodes->tally('a', @clients), '30 alice/editor/, 10 alice/editor/dark', 'known sessions go on');
 $servers[0]->resume();
 ok(well_again(), 'and goes on');
-is($nodes->tally('b', @unknown), '30 alice/editor/', 'everybody is there');
+is($nodes->tally('b', @unknown), '15 alice/editor/', 'everybody is there');
 
 # --- the proxy fails ---
 

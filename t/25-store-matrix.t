@@ -28,13 +28,13 @@ my $list = join ' ', map { $_->address() } @servers;
 $nodes->realm_is("store memcached $list replicas=2 timeout=$wait connect_timeout=$wait;")->run();
 
 # What the first replica says of the session, and what is with the second one: then how a node sees
-# it that does not have it in its zone, and one that has it as it was before it was changed.
+# it that does not have it in its zone, and one that has it.
 #   new, old   it is let in, with the session as it is, or was before the last change
 #   unknown    503; anonymous
-#   grace      as it was; closed: 503
+#   grace      as it is in the zone; closed: 503
 #   others     401; anonymous
 my %expected = (
-    live => {    # changed since the node has seen it
+    live => {    # the zone has it as it was before the change
         both    => [qw(new new)],
         missing => [qw(new new)],
         down    => [qw(new new)],
@@ -55,11 +55,11 @@ my %expected = (
         stale   => [qw(old old)],          # it still has it: found on any wins
         damaged => [qw(unknown grace)],    # what cannot be read might be the session
     },
-    unknown => {    # it does not answer
+    unknown => {    # it does not answer; the zone has it as it is
         both    => [qw(unknown grace)],
-        missing => [qw(absent old)],       # the other one can be certain
+        missing => [qw(absent new)],       # the other one can be certain
         down    => [qw(unknown grace)],
-        stale   => [qw(old old)],
+        stale   => [qw(old new)],
         damaged => [qw(unknown grace)],
     },
 );
@@ -69,7 +69,8 @@ my %uri = (demanded => '/', optional => '/open', closed => '/closed');
 sub answer {
     my ($cell) = @_;
     my $seen = $expected{ $cell->{truth} }{ $cell->{replica} }[ $cell->{zone} eq 'in the zone' ];
-    $seen = $cell->{mode} eq 'closed' ? 'unknown' : 'old' if $seen eq 'grace';
+    my $in_zone = $cell->{truth} eq 'unknown' ? 'new' : 'old';
+    $seen = $cell->{mode} eq 'closed' ? 'unknown' : $in_zone if $seen eq 'grace';
     my %is = (new => 'alice/editor/dark', old => 'alice/editor/');
     my $status = $seen eq 'unknown' ? 'store_unavailable' : $seen;
     return $is{$seen} ? "$is{$seen} valid" : $cell->{mode} eq 'optional' ? "// $status" : $status;
@@ -92,25 +93,50 @@ sub new_entry {
     return $new[0];
 }
 
-sub prepare {
-    my ($cell, $first, $second) = @_;
+sub begin {
+    my ($cell, $second) = @_;
 
     $cell->{client} = $nodes->login('a');
-    my $name = new_entry($first);
-    my $before = $second->value($name) // die "the second replica does not have it\n";
+    $cell->{name} = new_entry($second);
+    $cell->{before} = $second->value($cell->{name});
     $nodes->sees('b', $cell->{client}) if $cell->{zone} eq 'in the zone';
-    if ($cell->{truth} eq 'ended') {
-        $nodes->logout($cell->{client}->clone(), 'a');
-    }
-    elsif ($cell->{truth} ne 'absent') {
-        $nodes->say($cell->{client}, 'a', 'update; data.theme="dark"');
-    }
-    my $now = $second->value($name) // die "the second replica does not have it any more\n";
-    die "nothing was written\n" if ($now eq $before) != ($cell->{truth} eq 'absent');
+    $nodes->say($cell->{client}, 'a', 'update; data.theme="dark"') if $cell->{truth} =~ m/\A(?:live|unknown)\z/x;
+    return;
+}
+
+# Node b has heard of all changes, so that none of them is news later.
+sub all_is_heard {
+    my @last = map { $nodes->login('a') } 1 .. 12;
+    $nodes->sees('b', $_) for @last;
+    my @copies = map { $_->clone() } @last;
+    $nodes->logout($_, 'a') for @last;
+    $nodes->node('b')->wait_for(sub { $nodes->tally('b', @copies) eq '12 ended' }) or die "b hears nothing\n";
+    return;
+}
+
+sub finish {
+    my ($cell, $second) = @_;
+
+    my $name = $cell->{name};
+    $nodes->sees('b', $cell->{client}) if $cell->{truth} eq 'unknown' && $cell->{zone} eq 'in the zone';
+    $nodes->logout($cell->{client}->clone(), 'a') if $cell->{truth} eq 'ended';
+    my $now = $second->value($name) // die "the second replica does not have it\n";
+    die "nothing was written\n" if ($now eq $cell->{before}) != ($cell->{truth} eq 'absent');
     $_->remove($name) for $cell->{truth} eq 'absent' ? @servers : ();
     $second->remove($name) if $cell->{replica} eq 'missing';
-    $second->write_value($name, $before) if $cell->{replica} eq 'stale';
+    $second->write_value($name, $cell->{before}) if $cell->{replica} eq 'stale';
     $second->write_value($name, substr($now, 0, -1) . chr(1 ^ ord substr $now, -1)) if $cell->{replica} eq 'damaged';
+    return;
+}
+
+# What was confirmed earlier is not believed any more, neither for its age nor for the feed's sake.
+sub nothing_is_believed {
+    $nodes->advance(5.001);
+    my $gaps = $nodes->status('b')->{events}{feed_gap};
+    for my $server (@servers) {
+        $server->remove(grep { m/\Asg:h:/x } $server->names());
+    }
+    $nodes->node('b')->wait_for(sub { $nodes->status('b')->{events}{feed_gap} > $gaps }) or die "b follows no feed\n";
     return;
 }
 
@@ -145,8 +171,10 @@ for my $which (1, 0) {
                 push @cells, map { { truth => $truth, replica => $replica, zone => $zone, mode => $_ } } sort keys %uri;
             }
         }
-        prepare($_, $first, $second) for @cells;
-        $nodes->advance(5.001);    # nothing is believed unasked
+        begin($_, $second) for @cells;
+        all_is_heard();
+        finish($_, $second) for @cells;
+        nothing_is_believed();
         $second->behave('close') if $replica eq 'down';
         check($_, $which) for grep { $_->{truth} ne 'unknown' } @cells;
         $first->behave('close');
