@@ -308,6 +308,16 @@ bool end_session(const Realm& realm, const Handle& handle, Departure why, TimeMs
     }
 }
 
+void end_successor(const Realm& realm, const Handle& handle, Departure why, TimeMs now) noexcept {
+    if (end_session(realm, handle, why, now)) {
+        return;
+    }
+    Token token;
+    token.key_id = realm.keys->current_id();
+    token.handle = handle;
+    note_ended(realm, token, why, now);  // the note in the zone has been left already
+}
+
 void end_unknown(const Realm& realm, const Token& token, Departure why, TimeMs now) noexcept {
     if (realm.has_store && realm.keys->check(token) == TokenCheck::genuine) {
         remove_session(realm, token.handle, why, tombstone_until(realm, now));

@@ -60,6 +60,10 @@ Changed change_again(const Realm& realm, RandomPool& random, const Handle& handl
 // tombstone is left either way.
 bool end_session(const Realm& realm, const Handle& handle, Departure why, TimeMs now) noexcept;
 
+// The same for what another node has replaced an ended handle with: perhaps not known here, and
+// only its handle is. It was made a moment ago, under the current key.
+void end_successor(const Realm& realm, const Handle& handle, Departure why, TimeMs now) noexcept;
+
 // Ends what this genuine credential may stand for elsewhere, where neither the zone nor, just now,
 // the store knows it.
 void end_unknown(const Realm& realm, const Token& token, Departure why, TimeMs now) noexcept;

@@ -1,5 +1,7 @@
 #include "core/second_tier.h"
 
+#include <algorithm>
+
 #include "core/enforce.h"
 #include "core/feed_state.h"
 #include "core/handover.h"
@@ -240,12 +242,13 @@ bool was_certain(const Realm& realm, const SessionView& view, TimeMs then) noexc
             (realm.feed != nullptr && realm.feed->vouched(view.confirmed, then)));
 }
 
-void hear_of(const Realm& realm, const Handle& handle, TimeMs now) noexcept {
+void hear_of(const Realm& realm, const FeedNote& note, TimeMs now) noexcept {
     if (realm.feed != nullptr) {
-        realm.feed->told(handle, now);
+        realm.feed->told(note.handle, now);
     }
-    LockedHome home(realm, handle);
-    home.table().confirm(home.shard(), handle, 0);
+    LockedHome home(realm, note.handle);
+    const TimeMs overdue = std::max<TimeMs>(now - realm.revalidate - 1, 0);
+    home.table().confirm(home.shard(), note.handle, note.what == FeedWhat::changed ? overdue : 0);
 }
 
 }  // namespace sg

@@ -2,6 +2,7 @@
 // the zone. See docs/stores.md.
 #pragma once
 
+#include "core/feed_note.h"
 #include "core/realm.h"
 #include "core/store_entry.h"
 #include "core/verdict.h"
@@ -53,7 +54,8 @@ Lesson learn(const Realm& realm, const Token& token, const Reply& reply, TimeMs 
 // or vouched for by the feed until then.
 bool was_certain(const Realm& realm, const SessionView& view, TimeMs then) noexcept;
 
-// Another node has ended or changed this session: what is here must be confirmed anew.
-void hear_of(const Realm& realm, const Handle& handle, TimeMs now) noexcept;
+// Another node has ended or changed this session: what is here must be confirmed anew. While nobody
+// can be asked, a changed one goes on as after `revalidate`, an ended one does not.
+void hear_of(const Realm& realm, const FeedNote& note, TimeMs now) noexcept;
 
 }  // namespace sg

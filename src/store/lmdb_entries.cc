@@ -176,9 +176,12 @@ int end(const LmdbContext& context, StoreOp& op, ByteView value) noexcept {
     }
     // A tombstone that can be read stays. Anything else gives way, damaged or newer ones too: a
     // logout must not depend on what it ends.
-    if (old.is_live(context.now) && old.kind == EntryKind::ended && open_state(context, old, op)) {
-        op.answer = StoreAnswer::found;
-        return 0;
+    if (old.is_live(context.now) && open_state(context, old, op)) {
+        if (op.seen.kind == EntryKind::ended) {
+            op.answer = StoreAnswer::found;
+            return 0;
+        }
+        note_successor(op, op.seen);
     }
     rc = remove_activity(context, op.key);
     rc = rc == 0 ? put_state(context, op, old, value) : rc;

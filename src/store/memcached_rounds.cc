@@ -150,6 +150,9 @@ void MemcachedRounds::hear_activity(MemcachedTask& task, MemcachedReplica& repli
 }
 
 void MemcachedRounds::settle(MemcachedTask& task) noexcept {
+    if (task.op->verb == StoreVerb::end && task.merged.exists) {
+        note_successor(*task.op, task.op->seen);
+    }
     task.decision = decide(*task.op, task.merged, batch_.replicas(task));
     ++task.rounds;
     const bool is_get = task.op->verb == StoreVerb::get;

@@ -40,12 +40,14 @@ struct StoreOp {
     //   create  found: the store holds it now (a repeated create of the same state too); or
     //           something else is there, left as it is: `lost`, and `seen` is that
     //   change  found: the store holds this version; or a winning one: `lost`, and `seen` is that
-    //   end     found: the tombstone is there
+    //   end     found: the tombstone is there; `successor` when it went over a replaced handle,
+    //           which the caller did not know of: what it was replaced with lives on
     //   touch   found: last seen is at least this · absent: no live session there, nothing written
     //   unknown, for all: an error, a timeout, a closed breaker, a damaged value: not known. A
     //           write may have happened or not; repeating it is harmless.
     StoreAnswer answer = StoreAnswer::unknown;
     bool lost = false;
+    std::optional<Handle> successor;
     StoreEntry seen;
     BytesBox seen_bytes;  // seen.record points into it
 };
@@ -64,6 +66,13 @@ struct FeedPlace {
 };
 
 // What an operation that was answered is told as; nullopt: it is nobody else's concern.
+// What an end is about to go over.
+inline void note_successor(StoreOp& op, const StoreEntry& old) noexcept {
+    if (old.kind == EntryKind::session && old.superseded_until != 0) {
+        op.successor = old.successor;
+    }
+}
+
 inline std::optional<FeedNote> feed_note_of(const StoreOp& op) noexcept {
     const bool concerns = op.verb == StoreVerb::end || op.verb == StoreVerb::change;
     if (!concerns || op.answer != StoreAnswer::found || op.lost) {

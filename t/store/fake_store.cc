@@ -169,6 +169,9 @@ void FakeStore::put(StoreOp& op, TimeMs now) noexcept {
 void FakeStore::end(StoreOp& op, TimeMs now) noexcept {
     const Read old = read_state(op, now);
     const bool has_ended = old.answer == StoreAnswer::found && old.entry.kind == EntryKind::ended;
+    if (old.answer == StoreAnswer::found) {
+        note_successor(op, old.entry);
+    }
     op.answer = has_ended ? StoreAnswer::found : write(op);
     if (op.answer == StoreAnswer::found) {
         memory_.sealed.erase({.key = op.key, .is_activity = true});

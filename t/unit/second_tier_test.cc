@@ -369,8 +369,10 @@ void what_the_feed_has_told_of_is_not_confirmed_by_an_older_answer(void**) {
         LockedShard shard = world.table->lock(here_already.handle);
         world.table->confirm(shard, here_already.handle, kNow);
     }
-    hear_of(world.realm, here_already.handle, kLater);
-    hear_of(world.realm, comes.handle, kLater);
+    hear_of(world.realm, {FeedWhat::changed, here_already.handle}, kLater);
+    assert_int_equal(here(here_already).view.confirmed, kLater - kRevalidate - 1);
+    hear_of(world.realm, {FeedWhat::ended, here_already.handle}, kLater);
+    hear_of(world.realm, {FeedWhat::ended, comes.handle}, kLater);
     assert_int_equal(here(here_already).view.confirmed, 0);
     for (const Token& token : {here_already, comes}) {
         assert_known(learn_found(token, entry_of(token, changed_record(0)), kLater));

@@ -68,7 +68,7 @@ void Listening::done() noexcept {
     is_out_ = false;
     const TimeMs now = now_ms();
     for (std::size_t i = 0; i < count_; ++i) {
-        hear_of(realm_->core, notes_[i].handle, now);
+        hear_of(realm_->core, notes_[i], now);
     }
     for (std::size_t i = 0; i < places_.size(); ++i) {
         realm_->shared->places[i].epoch.store(places_[i].epoch);

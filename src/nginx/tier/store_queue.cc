@@ -102,12 +102,21 @@ void StoreQueue::attend(StoreTask& task) noexcept {
 bool StoreQueue::heard(StoreTask& task) noexcept {
     const StoreOp& op = task.op;
     const bool is_put = op.verb == StoreVerb::create || op.verb == StoreVerb::change;
+    if (op.verb == StoreVerb::end && op.answer == StoreAnswer::found && op.successor) {
+        // Another node has replaced the handle that was ended here: that is what was meant.
+        end_successor(realm_->core, *op.successor, op.entry.why, now_ms());
+        return false;
+    }
     if (!is_put || op.answer != StoreAnswer::found) {
         return false;
     }
     if (!op.lost) {
         note_held(realm_->core, op.entry);
         return false;
+    }
+    if (op.entry.superseded_until != 0 && op.seen.kind == EntryKind::ended) {
+        // Ended there before it was replaced here: the new handle goes, too.
+        end_successor(realm_->core, op.entry.successor, op.seen.why, now_ms());
     }
     // Another node has changed or ended the session: this one follows.
     learn(realm_->core, op.entry.token,
