@@ -112,7 +112,7 @@ PACKAGES_store := $(PACKAGES_unit) memcached
 PACKAGES_it := perl curl openssl libio-socket-ssl-perl memcached nutcracker
 PACKAGES_source := $(PACKAGES_build) gcc dpkg-dev libpcre2-dev zlib1g-dev
 PACKAGES_fuzz := clang libclang-rt-dev g++ libssl-dev liblmdb-dev libmemcached-dev nlohmann-json3-dev
-PACKAGES_bench := perl wrk valgrind gnuplot-nox libnginx-mod-http-lua
+PACKAGES_bench := perl wrk valgrind gnuplot-nox libnginx-mod-http-lua lua-nginx-memcached memcached liblmdb-dev
 PACKAGES_lint := clang clang-format clang-tidy cppcheck libperl-critic-perl perl libcmocka-dev
 
 NEEDS := $(addprefix need-,build run unit store it source fuzz bench lint)

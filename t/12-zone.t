@@ -166,7 +166,7 @@ isnt($b->get('/b/static')->header('X-Id'), $c->get('/c/static')->header('X-Id'),
 my $token_of = $all[0]->cookie('a');
 news();
 ok(resize(app => '3m'), 'a larger zone');
-like(news(), qr/\[notice\].*zone[ ]"session_guard:app":[ ]\d+[ ]sessions[ ]copied[ ]from[ ]1048576[ ]to[ ]3145728[ ]bytes/x, 'says what was copied');
+like(news(), qr/\[notice\].*zone[ ]"session_guard:app":[ ]\d+[ ]sessions[ ]are[ ]handed[ ]over[ ]from[ ]1048576[ ]to[ ]3145728[ ]bytes/x, 'says how many sessions');
 is(live('/static', @all), 50, 'all sessions are there');
 is(page($thief), 'ended', 'ended ones are ended');
 is(page($renewed), 200, 'the renewed one is good');

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "core/feed_state.h"
-#include "core/zone/shard_lock.h"
+#include "core/handover.h"
 
 namespace sg {
 namespace {
@@ -34,7 +34,7 @@ namespace {
         case TokenCheck::genuine:
             break;
     }
-    if (const auto why = realm.table->find_tombstone(token.handle, now)) {
+    if (const auto why = find_departure(realm, token.handle, now)) {
         return refused(status_of(*why), token);
     }
     Outcome outcome = refused(Status::absent, token);
@@ -44,18 +44,26 @@ namespace {
     return outcome;
 }
 
-[[gnu::noinline, gnu::cold]] bool is_stale(const Realm& realm, TimeMs confirmed,
-                                           TimeMs now) noexcept {
-    return realm.feed == nullptr || !realm.feed->vouches(confirmed, now, realm.revalidate);
+// (Workers of an earlier configuration note confirmations by what the feed has told themselves.)
+bool is_stale(const Realm& realm, const Handle& handle, TimeMs confirmed, TimeMs now) noexcept {
+    return realm.feed == nullptr || !realm.feed->vouches(confirmed, now, realm.revalidate) ||
+           realm.feed->confirmable(handle, confirmed) == 0;
+}
+
+// Without its key a session has no name in the store: the zone alone knows it.
+[[gnu::noinline, gnu::cold]] bool may_ask(const Realm& realm, const SessionView& view,
+                                          Status status, TimeMs now) noexcept {
+    const bool wants =
+        status == Status::expired_idle ||
+        (status == Status::valid && is_stale(realm, view.token.handle, view.confirmed, now));
+    return wants && realm.keys->knows(view.token.key_id);
 }
 
 // Another node may have seen the user since, or ended the session.
-bool must_ask(const Realm& realm, const SessionView& view, Status status, TimeMs now) noexcept {
-    const bool wants = status == Status::expired_idle ||
-                       (status == Status::valid && age(view.confirmed, now) > realm.revalidate &&
-                        is_stale(realm, view.confirmed, now));
-    // Without its key a session has no name in the store: the zone alone knows it.
-    return realm.has_store && wants && realm.keys->knows(view.token.key_id);
+[[gnu::always_inline]] inline bool must_ask(const Realm& realm, const SessionView& view,
+                                            Status status, TimeMs now) noexcept {
+    const bool is_fresh = status == Status::valid && age(view.confirmed, now) <= realm.revalidate;
+    return realm.has_store && !is_fresh && may_ask(realm, view, status, now);
 }
 
 // Fills `session` from a snapshot. A record this build cannot read is *unknown*, never *absent*.
@@ -85,7 +93,7 @@ bool must_ask(const Realm& realm, const SessionView& view, Status status, TimeMs
 
 // A session that was regenerated on another node may have been ended or idle there only.
 bool may_be_elsewhere(const Realm& realm, const Handle& handle, TimeMs now) noexcept {
-    return realm.has_store && !realm.table->find_tombstone(handle, now);
+    return realm.has_store && !find_departure(realm, handle, now);
 }
 
 // `status` is what it is without an answer.
@@ -113,7 +121,7 @@ bool window_is_over(TimeMs until, TimeMs now) noexcept {
             return refused(Status::regenerated, token);
         }
         const Handle handle = next.successor;
-        const FindResult found = look_up(*realm.table, handle, next, rest);
+        const FindResult found = look_up(realm, handle, next, rest);
         if (found == FindResult::absent && may_be_elsewhere(realm, handle, now)) {
             return needs_successor(old, handle);
         }
@@ -155,7 +163,7 @@ bool window_is_over(TimeMs until, TimeMs now) noexcept {
 void judge(const Realm& realm, TimeMs now, ByteSpan buffer, Outcome& outcome) noexcept {
     const Token& token = outcome.token;
     SessionView& view = outcome.session.slot;
-    switch (look_up(*realm.table, token.handle, view, buffer)) {
+    switch (look_up(realm, token.handle, view, buffer)) {
         case FindResult::found:
             break;
         case FindResult::too_small:
@@ -263,18 +271,6 @@ Status status_of(Departure why) noexcept {
             return Status::expired_absolute;
     }
     return Status::absent;
-}
-
-[[gnu::noinline]] static FindResult look_up_locked(const Table& table, const Handle& handle,
-                                                   SessionView& view, ByteSpan record) noexcept {
-    LockedShard shard = table.lock(handle);
-    return table.find_locked(shard, handle, view, record);
-}
-
-FindResult look_up(const Table& table, const Handle& handle, SessionView& view,
-                   ByteSpan record) noexcept {
-    const FindResult result = table.find(handle, view, record);
-    return result == FindResult::busy ? look_up_locked(table, handle, view, record) : result;
 }
 
 void begin(const Realm& realm, const Candidates& candidates, TimeMs now, ByteSpan buffer,

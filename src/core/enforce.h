@@ -74,8 +74,4 @@ Outcome resume(const Realm& realm, const Token& token, TimeMs last_seen, ByteVie
 // What a session that left is refused as.
 Status status_of(Departure why) noexcept;
 
-// Reads one handle, without a lock or, when a writer is in the way, with the shard's.
-FindResult look_up(const Table& table, const Handle& handle, SessionView& view,
-                   ByteSpan record) noexcept;
-
 }  // namespace sg

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "core/handover.h"
 #include "core/journal.h"
-#include "core/zone/shard_lock.h"
 
 namespace sg {
 namespace {
@@ -73,22 +73,17 @@ Inserted insert_new(const Realm& realm, RandomPool& random, Record& record, Time
         changed.result = Change::too_large;
         return changed;
     }
-    LockedShard shard = realm.table->lock(token->handle);
-    changed.result = from_insert(
-        realm.table->insert(shard, *token, out.first(size), last_seen, sweep_limits(realm), now));
+    LockedHome home(realm, token->handle, size);
+    changed.result = from_insert(home.table().insert(home.shard(), *token, out.first(size),
+                                                     last_seen, sweep_limits(realm), now));
     if (changed.result == Change::done) {
-        realm.table->confirm(shard, token->handle, now);
+        home.table().confirm(home.shard(), token->handle, now);
         changed.token = token;
         changed.view.token = *token;
         changed.view.last_seen = last_seen;
         changed.record = out.first(size);
     }
     return changed;
-}
-
-void remove(const Realm& realm, const Handle& handle, Departure why, TimeMs now) noexcept {
-    LockedShard shard = realm.table->lock(handle);
-    realm.table->remove(shard, handle, why, tombstone_until(realm, now));
 }
 
 // A response may come late, after many regenerations; the limit is for a damaged chain only.
@@ -106,7 +101,7 @@ struct Current {
 Current read_current(const Realm& realm, Handle handle, TimeMs now, ByteSpan buffer) noexcept {
     Current current;
     for (int hops = 0; hops <= kMostHops; ++hops) {
-        const FindResult found = look_up(*realm.table, handle, current.view, buffer);
+        const FindResult found = look_up(realm, handle, current.view, buffer);
         if (found == FindResult::too_small) {
             current.state = Change::damaged;
             return current;
@@ -159,9 +154,9 @@ bool needs_new_handle(const ControlCommand& command) noexcept {
 
 // Whether the locked shard still holds the edition of the record that the change was made from: two
 // workers may be changing one session. `scratch` is overwritten.
-bool is_edition(const Realm& realm, LockedShard& shard, const Handle& handle, std::uint32_t counter,
-                ByteSpan scratch, SessionView& view) noexcept {
-    if (realm.table->find_locked(shard, handle, view, scratch) != FindResult::found) {
+bool is_edition(LockedHome& home, const Handle& handle, std::uint32_t counter, ByteSpan scratch,
+                SessionView& view) noexcept {
+    if (home.table().find_locked(home.shard(), handle, view, scratch) != FindResult::found) {
         return false;
     }
     const auto record = decode_record(scratch.first(view.record_size));
@@ -179,12 +174,12 @@ Changed replace_in_place(const Realm& realm, const Handle& handle, const Record&
     }
     SessionView view;
     {
-        LockedShard shard = realm.table->lock(handle);
-        if (!is_edition(realm, shard, handle, record.change_counter - 1, scratch, view)) {
+        LockedHome home(realm, handle);
+        if (!is_edition(home, handle, record.change_counter - 1, scratch, view)) {
             return changed;
         }
         const auto result =
-            realm.table->replace(shard, handle, out.first(size), sweep_limits(realm), now);
+            home.table().replace(home.shard(), handle, out.first(size), sweep_limits(realm), now);
         changed.result = result ? from_insert(*result) : Change::gone;
     }
     if (changed.result == Change::done) {
@@ -198,8 +193,8 @@ Changed replace_in_place(const Realm& realm, const Handle& handle, const Record&
 Changed regenerate(const Realm& realm, RandomPool& random, const Handle& old, Record& record,
                    TimeMs last_seen, TimeMs now, ByteSpan out, ByteSpan scratch) noexcept {
     {
-        LockedShard shard = realm.table->lock(old);
-        realm.table->unhold(shard, old);  // room for the new one is not made at its cost
+        LockedHome home(realm, old);
+        home.table().unhold(home.shard(), old);  // room for the new one is not made at its cost
     }
     const Inserted fresh = insert_new(realm, random, record, last_seen, now, out);
     if (fresh.result != Change::done) {
@@ -209,12 +204,12 @@ Changed regenerate(const Realm& realm, RandomPool& random, const Handle& old, Re
     bool marked = false;
     const Handle& successor = fresh.token->handle;
     {
-        LockedShard shard = realm.table->lock(old);
-        marked = is_edition(realm, shard, old, record.change_counter - 1, scratch, replaced) &&
-                 realm.table->supersede(shard, old, successor, now + kRegenerationWindow);
+        LockedHome home(realm, old);
+        marked = is_edition(home, old, record.change_counter - 1, scratch, replaced) &&
+                 home.table().supersede(home.shard(), old, successor, now + kRegenerationWindow);
     }
     if (!marked) {
-        remove(realm, successor, Departure::ended, now);
+        remove_session(realm, successor, Departure::ended, tombstone_until(realm, now));
         return Changed{};
     }
     note_opened(realm, fresh);
@@ -226,7 +221,7 @@ Changed regenerate(const Realm& realm, RandomPool& random, const Handle& old, Re
 
 bool find_credential(const Realm& realm, const Token& token, SessionView& view) noexcept {
     std::array<std::uint8_t, kTypicalRecordBytes> record;
-    const FindResult found = look_up(*realm.table, token.handle, view, record);
+    const FindResult found = look_up(realm, token.handle, view, record);
     return (found == FindResult::found || found == FindResult::too_small) &&
            same_token(view.token, token);
 }
@@ -299,30 +294,23 @@ Changed change_again(const Realm& realm, RandomPool& random, const Handle& handl
 bool end_session(const Realm& realm, const Handle& handle, Departure why, TimeMs now) noexcept {
     bool was_live = false;
     Handle next = handle;
-    std::array<std::uint8_t, kTypicalRecordBytes> record;
     for (;;) {  // ends: what has been removed is not found again
-        SessionView view;
-        {
-            // Read and remove under one lock: a regeneration between the two would escape.
-            LockedShard shard = realm.table->lock(next);
-            const FindResult found = realm.table->find_locked(shard, next, view, record);
-            realm.table->remove(shard, next, why, tombstone_until(realm, now));
-            if (found != FindResult::found && found != FindResult::too_small) {
-                return was_live;
-            }
+        const auto removed = remove_session(realm, next, why, tombstone_until(realm, now));
+        if (!removed) {
+            return was_live;
         }
         was_live = true;
-        note_ended(realm, view.token, why, now);
-        if (view.superseded_until == 0) {
+        note_ended(realm, removed->token, why, now);
+        if (removed->superseded_until == 0) {
             return true;
         }
-        next = view.successor;
+        next = removed->successor;
     }
 }
 
 void end_unknown(const Realm& realm, const Token& token, Departure why, TimeMs now) noexcept {
     if (realm.has_store && realm.keys->check(token) == TokenCheck::genuine) {
-        remove(realm, token.handle, why, now);
+        remove_session(realm, token.handle, why, tombstone_until(realm, now));
         note_ended(realm, token, why, now);
     }
 }
@@ -338,7 +326,7 @@ bool is_replaced(const Realm& realm, const Token& token, TimeMs now) noexcept {
     if (find_credential(realm, token, view)) {
         return view.superseded_until != 0;
     }
-    return realm.table->find_tombstone(token.handle, now) == Departure::regenerated;
+    return find_departure(realm, token.handle, now) == Departure::regenerated;
 }
 
 bool is_live(const Realm& realm, const Token& token) noexcept {

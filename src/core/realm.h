@@ -2,6 +2,7 @@
 // afterwards; everything it points to lives at least as long.
 #pragma once
 
+#include <span>
 #include <string_view>
 
 #include "core/keys.h"
@@ -17,6 +18,8 @@ struct Realm {
     std::string_view name;
     const KeyRing* keys = nullptr;
     const Table* table = nullptr;
+    // Tables of earlier configurations whose workers may live, oldest first: core/handover.h.
+    std::span<const Table> older{};
     Timeouts timeouts;
     bool has_store = false;      // a genuine token that is not in the zone may live in the store
     TimeMs revalidate = 0;       // a copy that the store confirmed longer ago is asked about again

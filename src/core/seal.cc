@@ -3,7 +3,6 @@
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include <openssl/kdf.h>
 #include <openssl/params.h>
 
 #include <algorithm>
@@ -20,6 +19,8 @@ enum : std::size_t {
 constexpr std::size_t kTagBytes = 16;
 static_assert(kCipherTextAt + kTagBytes == kSealBytes);
 
+using EntryCipherKey = std::array<std::uint8_t, 32>;
+
 // Store key, kind, layout, key id.
 using AssociatedData = std::array<std::uint8_t, std::tuple_size_v<StoreKey> + 3>;
 
@@ -32,28 +33,29 @@ AssociatedData associated_data(const StoreKey& key, EntryKind kind, std::uint8_t
     return data;
 }
 
-OSSL_PARAM octets(const char* name, ByteView bytes) noexcept {
-    return OSSL_PARAM_construct_octet_string(name, const_cast<std::uint8_t*>(bytes.data()),
-                                             bytes.size());
-}
-
-// Mode and digest stay in the context; key and info come with every derivation.
-EVP_KDF_CTX* expand_context() noexcept {
-    EVP_KDF* const kdf = EVP_KDF_fetch(nullptr, "HKDF", nullptr);
-    EVP_KDF_CTX* context = kdf != nullptr ? EVP_KDF_CTX_new(kdf) : nullptr;
-    EVP_KDF_free(kdf);
-    int mode = EVP_KDF_HKDF_MODE_EXPAND_ONLY;
+EVP_MAC_CTX* keyed_hmac(EVP_MAC* mac, ByteView key) noexcept {
+    EVP_MAC_CTX* context = mac != nullptr ? EVP_MAC_CTX_new(mac) : nullptr;
     char digest[] = "SHA256";
     const OSSL_PARAM params[] = {
-        OSSL_PARAM_construct_int(OSSL_KDF_PARAM_MODE, &mode),
-        OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, digest, 0),
+        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
         OSSL_PARAM_construct_end(),
     };
-    if (context != nullptr && EVP_KDF_CTX_set_params(context, params) != 1) {
-        EVP_KDF_CTX_free(context);
+    if (context != nullptr && EVP_MAC_init(context, key.data(), key.size(), params) != 1) {
+        EVP_MAC_CTX_free(context);
         context = nullptr;
     }
     return context;
+}
+
+// HKDF-Expand to one block. OpenSSL's own keys a new HMAC for every derivation, and takes several
+// times as long.
+bool expand(EVP_MAC_CTX* mac, const StoreKey& info, EntryCipherKey& out) noexcept {
+    constexpr std::uint8_t kFirstBlock = 1;
+    std::size_t size = 0;
+    return EVP_MAC_init(mac, nullptr, 0, nullptr) == 1 &&
+           EVP_MAC_update(mac, info.data(), info.size()) == 1 &&
+           EVP_MAC_update(mac, &kFirstBlock, 1) == 1 &&
+           EVP_MAC_final(mac, out.data(), &size, out.size()) == 1 && size == out.size();
 }
 
 // Associated data (that is what a null output means), then the text. An empty one may have no
@@ -85,51 +87,54 @@ Sealer::~Sealer() {
 }
 
 void Sealer::clear() noexcept {
-    keys_.wipe();
-    EVP_KDF_CTX_free(kdf_);
+    for (Master& master : masters_) {
+        EVP_MAC_CTX_free(master.mac);
+        master = {};
+    }
+    count_ = 0;
     EVP_CIPHER_CTX_free(cipher_);
     EVP_CIPHER_free(gcm_);
-    kdf_ = nullptr;
     cipher_ = nullptr;
     gcm_ = nullptr;
 }
 
 bool Sealer::load(const SealKeys& keys) noexcept {
     clear();
-    if (keys.count == 0 || keys.count > keys.keys.size() || !prepare()) {
+    if (keys.count == 0 || keys.count > keys.keys.size() || !prepare(keys)) {
         clear();
         return false;
     }
-    keys_ = keys;
     return true;
 }
 
-bool Sealer::prepare() noexcept {
-    kdf_ = expand_context();
+bool Sealer::prepare(const SealKeys& keys) noexcept {
+    EVP_MAC* const hmac = EVP_MAC_fetch(nullptr, "HMAC", nullptr);
+    for (std::size_t i = 0; i < keys.count; ++i) {
+        masters_[i] = {.id = keys.keys[i].id, .mac = keyed_hmac(hmac, keys.keys[i].master)};
+    }
+    EVP_MAC_free(hmac);
+    count_ = keys.count;
     gcm_ = EVP_CIPHER_fetch(nullptr, "AES-256-GCM", nullptr);
     cipher_ = EVP_CIPHER_CTX_new();
     // From here on the cipher is not named again: naming it would build the context anew.
-    return kdf_ != nullptr && gcm_ != nullptr && cipher_ != nullptr &&
+    return std::all_of(masters_.begin(), masters_.begin() + count_,
+                       [](const Master& each) { return each.mac != nullptr; }) &&
+           gcm_ != nullptr && cipher_ != nullptr &&
            EVP_CipherInit_ex2(cipher_, gcm_, nullptr, nullptr, 1, nullptr) == 1;
 }
 
-const SealKeys::Key* Sealer::find(std::uint8_t id) const noexcept {
-    const auto end = keys_.keys.begin() + static_cast<std::ptrdiff_t>(keys_.count);
-    const auto at = std::find_if(keys_.keys.begin(), end,
-                                 [id](const SealKeys::Key& each) { return each.id == id; });
+const Sealer::Master* Sealer::find(std::uint8_t id) const noexcept {
+    const auto end = masters_.begin() + static_cast<std::ptrdiff_t>(count_);
+    const auto at =
+        std::find_if(masters_.begin(), end, [id](const Master& each) { return each.id == id; });
     return at != end ? &*at : nullptr;
 }
 
-bool Sealer::arm(const SealKeys::Key& master, const StoreKey& key, const std::uint8_t* nonce,
+bool Sealer::arm(const Master& master, const StoreKey& key, const std::uint8_t* nonce,
                  int encrypt) noexcept {
-    std::array<std::uint8_t, 32> derived;
-    const OSSL_PARAM params[] = {
-        octets(OSSL_KDF_PARAM_KEY, master.master),
-        octets(OSSL_KDF_PARAM_INFO, key),
-        OSSL_PARAM_construct_end(),
-    };
+    EntryCipherKey derived;
     const bool ok =
-        EVP_KDF_derive(kdf_, derived.data(), derived.size(), params) == 1 &&
+        expand(master.mac, key, derived) &&
         EVP_CipherInit_ex2(cipher_, nullptr, derived.data(), nonce, encrypt, nullptr) == 1;
     OPENSSL_cleanse(derived.data(), derived.size());
     return ok;
@@ -137,7 +142,7 @@ bool Sealer::arm(const SealKeys::Key& master, const StoreKey& key, const std::ui
 
 std::size_t Sealer::seal(std::uint8_t key_id, const StoreKey& key, EntryKind kind, ByteView plain,
                          std::span<const std::uint8_t, kNonceBytes> nonce, ByteSpan out) noexcept {
-    const SealKeys::Key* const master = find(key_id);
+    const Master* const master = find(key_id);
     const std::size_t size = plain.size() + kSealBytes;
     if (master == nullptr || plain.size() > kMaxEntryBytes || out.size() < size) {
         return 0;
@@ -163,7 +168,7 @@ Sealer::Opened Sealer::open(const StoreKey& key, EntryKind kind, ByteView sealed
         return Opened::failed;
     }
     const std::uint8_t key_id = sealed[kKeyIdAt];
-    const SealKeys::Key* const master = find(key_id);
+    const Master* const master = find(key_id);
     if (master == nullptr) {
         return Opened::unknown_key;
     }

@@ -47,7 +47,7 @@ class Sealer {
     Sealer& operator=(const Sealer&) = delete;
 
     // Copies the keys; may be called again. False when there is no key or OpenSSL cannot provide
-    // AES-256-GCM or HKDF: the sealer then seals and opens nothing.
+    // AES-256-GCM or HMAC: the sealer then seals and opens nothing.
     bool load(const SealKeys& keys) noexcept;
 
     // Writes the sealed value to `out` (plain.size() + kSealBytes bytes needed); returns its size,
@@ -64,15 +64,21 @@ class Sealer {
                 std::size_t& size) noexcept;
 
   private:
-    bool prepare() noexcept;
+    // A seal master, as an HMAC that is keyed with it already.
+    struct Master {
+        std::uint8_t id = 0;
+        EVP_MAC_CTX* mac = nullptr;
+    };
+
+    bool prepare(const SealKeys& keys) noexcept;
     void clear() noexcept;
-    const SealKeys::Key* find(std::uint8_t id) const noexcept;
+    const Master* find(std::uint8_t id) const noexcept;
     // Readies the cipher with the key derived for this entry; `encrypt` 1 or 0.
-    bool arm(const SealKeys::Key& master, const StoreKey& key, const std::uint8_t* nonce,
+    bool arm(const Master& master, const StoreKey& key, const std::uint8_t* nonce,
              int encrypt) noexcept;
 
-    SealKeys keys_;
-    EVP_KDF_CTX* kdf_ = nullptr;
+    std::array<Master, kMaxKeys> masters_{};
+    std::size_t count_ = 0;
     EVP_CIPHER_CTX* cipher_ = nullptr;
     EVP_CIPHER* gcm_ = nullptr;
 };

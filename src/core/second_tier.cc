@@ -2,9 +2,9 @@
 
 #include "core/enforce.h"
 #include "core/feed_state.h"
+#include "core/handover.h"
 #include "core/journal.h"
 #include "core/lifecycle.h"
-#include "core/zone/shard_lock.h"
 
 namespace sg {
 namespace {
@@ -37,10 +37,9 @@ struct Here {
     bool is_live() const noexcept { return is_there() && view.superseded_until == 0; }
 };
 
-Here look_here(const Realm& realm, LockedShard& shard, const Handle& handle,
-               ByteSpan work) noexcept {
+Here look_here(LockedHome& home, const Handle& handle, ByteSpan work) noexcept {
     Here here;
-    here.found = realm.table->find_locked(shard, handle, here.view, work);
+    here.found = home.table().find_locked(home.shard(), handle, here.view, work);
     if (here.found == FindResult::found) {
         here.record = decode_record(work.first(here.view.record_size));
     }
@@ -55,37 +54,44 @@ bool has_expired(const Realm& realm, const Here& here, TimeMs now) noexcept {
 }
 
 // `sent`: when the question was. The answer may be overtaken by what the feed has told since.
-void confirm(const Realm& realm, LockedShard& shard, const Handle& handle, TimeMs sent) noexcept {
+void confirm(const Realm& realm, LockedHome& home, const Handle& handle, TimeMs sent) noexcept {
     const TimeMs at = realm.feed != nullptr ? realm.feed->confirmable(handle, sent) : sent;
-    realm.table->confirm(shard, handle, at);
+    home.table().confirm(home.shard(), handle, at);
 }
 
 Lesson learn_ended(const Realm& realm, const Token& token, const StoreEntry& entry,
                    TimeMs now) noexcept {
-    LockedShard shard = realm.table->lock(token.handle);
-    if (!realm.table->find_tombstone(token.handle, now)) {
-        realm.table->remove(shard, token.handle, entry.why, entry.expires);
+    if (!find_departure(realm, token.handle, now)) {
+        remove_session(realm, token.handle, entry.why, entry.expires);
     }
     return gone(status_of(entry.why));
 }
 
-// The store has it, this node has not.
-Lesson take_in(const Realm& realm, LockedShard& shard, const Reply& reply, TimeMs now) noexcept {
+// The store has it, this node had not a moment ago.
+Lesson take_in(const Realm& realm, const Reply& reply, TimeMs now) noexcept {
     const StoreEntry& entry = reply.entry;
     const bool replaced = entry.superseded_until != 0;
     if (replaced && now >= entry.superseded_until) {
         return gone(Status::regenerated);
     }
-    const InsertResult result = realm.table->insert(shard, entry.token, entry.record,
+    const Handle& handle = entry.token.handle;
+    LockedHome home(realm, handle, entry.record.size());
+    if (const auto why = find_departure(realm, handle, now)) {
+        return gone(status_of(*why));
+    }
+    const InsertResult result = home.table().insert(home.shard(), entry.token, entry.record,
                                                     entry.last_seen, sweep_limits(realm), now);
+    if (result == InsertResult::exists) {
+        return kKnown;  // another worker was quicker
+    }
     if (result != InsertResult::inserted) {
         return replaced ? kUnknown : Lesson{.learned = Learned::no_room};
     }
     if (replaced) {
-        realm.table->supersede(shard, entry.token.handle, entry.successor, entry.superseded_until);
+        home.table().supersede(home.shard(), handle, entry.successor, entry.superseded_until);
     }
-    confirm(realm, shard, entry.token.handle, reply.sent);
-    realm.table->hold(shard, entry.token.handle, entry.version.counter);
+    confirm(realm, home, handle, reply.sent);
+    home.table().hold(home.shard(), handle, entry.version.counter);
     return kKnown;
 }
 
@@ -100,19 +106,20 @@ Newer compare(const Realm& realm, const Here& here, const StoreEntry& entry,
     return ours && ours->version == entry.version ? Newer::neither : Newer::there;
 }
 
-void follow(const Realm& realm, LockedShard& shard, const StoreEntry& entry, TimeMs now) noexcept {
+void follow(const Realm& realm, LockedHome& home, const StoreEntry& entry, TimeMs now) noexcept {
     const Handle& handle = entry.token.handle;
-    realm.table->replace(shard, handle, entry.record, sweep_limits(realm), now);
+    home.table().replace(home.shard(), handle, entry.record, sweep_limits(realm), now);
     if (entry.superseded_until != 0) {
-        realm.table->supersede(shard, handle, entry.successor, entry.superseded_until);
+        home.table().supersede(home.shard(), handle, entry.successor, entry.superseded_until);
     }
 }
 
 // Last seen is a maximum over all nodes.
-void advance(const Realm& realm, LockedShard& shard, const StoreEntry& entry) noexcept {
+void advance(LockedHome& home, const StoreEntry& entry) noexcept {
     SessionView view;
-    if (realm.table->find_locked(shard, entry.token.handle, view, {}) != FindResult::absent) {
-        realm.table->touch(view.slot, entry.last_seen);
+    if (home.table().find_locked(home.shard(), entry.token.handle, view, {}) !=
+        FindResult::absent) {
+        home.table().touch(view.slot, entry.last_seen);
     }
 }
 
@@ -131,21 +138,23 @@ Lesson learn_session(const Realm& realm, const Token& token, const Reply& reply,
     Here here;
     Newer newer = Newer::neither;
     {
-        LockedShard shard = realm.table->lock(token.handle);
-        if (const auto why = realm.table->find_tombstone(token.handle, now)) {
+        LockedHome home(realm, token.handle);
+        if (const auto why = find_departure(realm, token.handle, now)) {
             return gone(status_of(*why));
         }
-        here = look_here(realm, shard, token.handle, work);
-        if (!here.is_there()) {
-            return here.found == FindResult::absent ? take_in(realm, shard, reply, now) : kUnknown;
+        here = look_here(home, token.handle, work);
+        if (here.is_there()) {
+            newer = compare(realm, here, entry, work.first(here.view.record_size));
+            if (newer == Newer::there) {
+                follow(realm, home, entry, now);
+            }
+            advance(home, entry);
+            confirm(realm, home, token.handle, reply.sent);
+            home.table().hold(home.shard(), token.handle, entry.version.counter);
         }
-        newer = compare(realm, here, entry, work.first(here.view.record_size));
-        if (newer == Newer::there) {
-            follow(realm, shard, entry, now);
-        }
-        advance(realm, shard, entry);
-        confirm(realm, shard, token.handle, reply.sent);
-        realm.table->hold(shard, token.handle, entry.version.counter);
+    }
+    if (!here.is_there()) {
+        return here.found == FindResult::absent ? take_in(realm, reply, now) : kUnknown;
     }
     if (newer == Newer::here && realm.journal != nullptr) {
         realm.journal->saved(here.view, work.first(here.view.record_size));
@@ -157,15 +166,15 @@ Lesson learn_absent(const Realm& realm, const Token& token, TimeMs sent, TimeMs 
                     ByteSpan work) noexcept {
     Here here;
     {
-        LockedShard shard = realm.table->lock(token.handle);
-        if (const auto why = realm.table->find_tombstone(token.handle, now)) {
+        LockedHome home(realm, token.handle);
+        if (const auto why = find_departure(realm, token.handle, now)) {
             return gone(status_of(*why));
         }
-        here = look_here(realm, shard, token.handle, work);
+        here = look_here(home, token.handle, work);
         if (!here.is_there()) {
             return gone(Status::absent);
         }
-        confirm(realm, shard, token.handle, sent);
+        confirm(realm, home, token.handle, sent);
     }
     // A logout leaves a tombstone: what the store has simply lost, or never got, is written again.
     if (here.is_live() && !has_expired(realm, here, now) && realm.journal != nullptr) {
@@ -198,8 +207,8 @@ std::optional<StoreEntry> session_entry(const Realm& realm, const SessionView& v
 
 void note_held(const Realm& realm, const StoreEntry& entry) noexcept {
     if (entry.kind == EntryKind::session && entry.superseded_until == 0) {
-        LockedShard shard = realm.table->lock(entry.token.handle);
-        realm.table->hold(shard, entry.token.handle, entry.version.counter);
+        LockedHome home(realm, entry.token.handle);
+        home.table().hold(home.shard(), entry.token.handle, entry.version.counter);
     }
 }
 
@@ -235,8 +244,8 @@ void hear_of(const Realm& realm, const Handle& handle, TimeMs now) noexcept {
     if (realm.feed != nullptr) {
         realm.feed->told(handle, now);
     }
-    LockedShard shard = realm.table->lock(handle);
-    realm.table->confirm(shard, handle, 0);
+    LockedHome home(realm, handle);
+    home.table().confirm(home.shard(), handle, 0);
 }
 
 }  // namespace sg

@@ -3,10 +3,19 @@
 #pragma once
 
 #include <array>
+#include <bit>
 #include <cstdint>
 
 namespace sg {
 
 using StoreKey = std::array<std::uint8_t, 16>;
+
+// As ==, which the compiler makes a call of memcmp: batches compare each key with many.
+inline bool is_same_key(const StoreKey& a, const StoreKey& b) noexcept {
+    using Words = std::array<std::uint64_t, 2>;
+    const auto x = std::bit_cast<Words>(a);
+    const auto y = std::bit_cast<Words>(b);
+    return ((x[0] ^ y[0]) | (x[1] ^ y[1])) == 0;
+}
 
 }  // namespace sg

@@ -13,6 +13,7 @@
 #include "core/realm.h"
 #include "core/web/control.h"
 #include "core/web/set_cookie.h"
+#include "nginx/old_zones.h"
 #include "nginx/zone.h"
 
 namespace sg::ngx {
@@ -61,7 +62,8 @@ struct RealmConf {
     KeyFile key_file;  // wiped once the key ring is loaded
     KeyRing keys;
     std::optional<Table> table;
-    Realm core;  // what core/ works with; complete once the zone is initialised
+    OldZones old_zones;  // of this realm, from before a change of its size
+    Realm core;          // what core/ works with; complete once the zone is initialised
 
     std::span<const std::string_view> own_origins() const noexcept {
         if (origins == nullptr) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <new>
 
+#include "core/handover.h"
 #include "core/lifecycle.h"
 #include "nginx/clock.h"
 #include "nginx/control_command.h"
@@ -214,8 +215,7 @@ void touch(ngx_http_request_t* r, const Pass& pass) noexcept {
         return;
     }
     const TimeMs now = now_ms();
-    if (conf.realm->core.table->touch(pass.session.slot.slot, now) &&
-        conf.realm->store != nullptr) {
+    if (touch_session(conf.realm->core, pass.session.slot, now) && conf.realm->store != nullptr) {
         tell_activity(pass, now);
     }
 }

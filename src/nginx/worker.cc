@@ -10,6 +10,7 @@
 #include "core/zone/shard_lock.h"
 #include "nginx/clock.h"
 #include "nginx/conf.h"
+#include "nginx/handover.h"
 #include "nginx/pass.h"
 #include "nginx/str.h"
 #include "nginx/tier/store_conf.h"
@@ -134,6 +135,7 @@ ngx_int_t start_worker(ngx_cycle_t* cycle) noexcept {
     if (start_stores(*conf, cycle->log) != NGX_OK) {
         return NGX_ERROR;
     }
+    start_handover(*conf, cycle->log);
     if (ngx_worker != 0) {
         return NGX_OK;
     }

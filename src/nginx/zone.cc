@@ -102,31 +102,92 @@ std::optional<Table> format_table(ngx_shm_zone_t* zone, const Table* old) noexce
     return table;
 }
 
-void wait_for_writer() noexcept {
-    ngx_msleep(1);
-}
-
-// Moves the live sessions of the running configuration over; only reads the old zone, because this
-// reload may still fail for another reason.
-ngx_int_t copy_sessions(const ngx_shm_zone_t* zone, const ngx_shm_zone_t* old_zone,
-                        const Table& old, const Table& table) noexcept {
-    std::uint64_t copied = 0;
-    std::uint64_t needed = 0;
-    const TimeMs now = now_ms();
-    if (!table.copy_from(old, now, wait_for_writer, copied, needed)) {
-        const TableStats have = table.stats();
+// The sessions stay where they are until the new workers move them: this reload may still fail for
+// another reason. But it is refused when they would find no room.
+ngx_int_t check_room(const ngx_shm_zone_t* zone, const ngx_shm_zone_t* old_zone,
+                     const RealmConf& realm) noexcept {
+    const std::uint64_t there = realm.table->stats().cells_total;
+    const TableStats used = realm.old_zones.stats();
+    if (used.cells_used > there) {
         ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0,
                       "session guard: zone \"%V\" of %uz bytes is too small for the sessions in "
                       "it now: %uL cells needed, %uL there (the running zone has %uz bytes); "
                       "the running configuration goes on",
-                      &zone->shm.name, zone->shm.size, needed, have.cells_total,
-                      old_zone->shm.size);
+                      &zone->shm.name, zone->shm.size, used.cells_used, there, old_zone->shm.size);
         return NGX_ERROR;
     }
     ngx_log_error(NGX_LOG_NOTICE, zone->shm.log, 0,
-                  "session guard: zone \"%V\": %uL sessions copied from %uz to %uz bytes",
-                  &zone->shm.name, copied, old_zone->shm.size, zone->shm.size);
+                  "session guard: zone \"%V\": %uL sessions are handed over from %uz to %uz bytes",
+                  &zone->shm.name, used.live, old_zone->shm.size, zone->shm.size);
     return NGX_OK;
+}
+
+ngx_int_t refuse(const ngx_shm_zone_t* zone, const char* why) noexcept {
+    ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0, "session guard: zone \"%V\": %s",
+                  &zone->shm.name, why);
+    return NGX_ERROR;
+}
+
+// The zone of the running configuration, and what it has itself not yet emptied.
+ngx_int_t keep_old_zones(const ngx_shm_zone_t* zone, const ngx_shm_zone_t* old_zone,
+                         std::span<std::byte> old_table, RealmConf& realm) noexcept {
+    // Another tag: another build of the module, whose configuration cannot be read.
+    const bool same_module = old_zone->tag == zone->tag;
+    if (same_module) {
+        const auto& before = *static_cast<const RealmConf*>(old_zone->data);
+        if (!realm.old_zones.inherit(before.old_zones)) {
+            return refuse(zone, "its old pages cannot be mapped");
+        }
+    } else if (Table::attach(old_table)->is_in_handover()) {
+        return refuse(zone,
+                      "sessions are still being handed over from an earlier size; reload again "
+                      "when the old workers are gone");
+    }
+    if (realm.old_zones.is_full()) {
+        return refuse(zone, "workers of too many earlier sizes are still there; reload later");
+    }
+    const std::span<std::byte> memory{reinterpret_cast<std::byte*>(old_zone->shm.addr),
+                                      old_zone->shm.size};
+    return realm.old_zones.add(memory, old_table)
+               ? NGX_OK
+               : refuse(zone, "the pages of the running zone cannot be mapped a second time");
+}
+
+// A new zone: the first, or one of another size.
+ngx_int_t make_zone(ngx_shm_zone_t* zone, RealmConf& realm) noexcept {
+    keep_out_of_core_dumps(zone);
+    ask_for_huge_pages(zone);
+    ngx_shm_zone_t* const old_zone = zone_in_use(zone->shm.name);
+    if (old_zone == nullptr || slab_pool(old_zone)->data == nullptr) {
+        realm.table = format_table(zone, nullptr);
+        return NGX_OK;
+    }
+    ZoneRoot* root = nullptr;
+    const std::optional<Table> old = attach_table(old_zone, root);
+    if (!old) {
+        return refuse(zone,
+                      "the running zone has another layout; restart nginx to change the module "
+                      "(this ends the sessions)");
+    }
+    const std::span<std::byte> old_table{static_cast<std::byte*>(root->table), root->table_bytes};
+    realm.table = format_table(zone, &*old);
+    if (!realm.table) {
+        return NGX_OK;  // the caller says so
+    }
+    if (keep_old_zones(zone, old_zone, old_table, realm) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    return check_room(zone, old_zone, realm);
+}
+
+// The zone of before, over a reload.
+ngx_int_t keep_zone(const ngx_shm_zone_t* zone, const RealmConf& before,
+                    RealmConf& realm) noexcept {
+    ZoneRoot* root = nullptr;
+    realm.table = attach_table(zone, root);
+    return realm.old_zones.inherit(before.old_zones)
+               ? NGX_OK
+               : refuse(zone, "its old pages cannot be mapped");
 }
 
 ngx_int_t load_keys(ngx_shm_zone_t* zone, RealmConf& realm) noexcept {
@@ -159,35 +220,16 @@ ngx_int_t init_zone(ngx_shm_zone_t* zone, void* data) noexcept {
     if (realm.store != nullptr && prepare_store(realm, zone->shm.log) != NGX_OK) {
         return NGX_ERROR;
     }
-    if (data != nullptr) {
-        realm.table = attach_table(zone, realm.shared);
-    } else {
-        keep_out_of_core_dumps(zone);
-        ask_for_huge_pages(zone);
-        ngx_shm_zone_t* const old_zone = zone_in_use(zone->shm.name);
-        std::optional<Table> old;
-        if (old_zone != nullptr && slab_pool(old_zone)->data != nullptr) {
-            ZoneRoot* old_root = nullptr;
-            old = attach_table(old_zone, old_root);
-            if (!old) {
-                ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0,
-                              "session guard: zone \"%V\": the running zone has another layout; "
-                              "restart nginx to change the module (this ends the sessions)",
-                              &zone->shm.name);
-                return NGX_ERROR;
-            }
-        }
-        realm.table = format_table(zone, old ? &*old : nullptr);
-        realm.shared = static_cast<ZoneRoot*>(slab_pool(zone)->data);
-        if (realm.table && old && copy_sessions(zone, old_zone, *old, *realm.table) != NGX_OK) {
-            return NGX_ERROR;
-        }
-    }
-    if (!realm.table) {
-        ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0,
-                      "session guard: zone \"%V\" could not be laid out", &zone->shm.name);
+    const ngx_int_t made = data != nullptr
+                               ? keep_zone(zone, *static_cast<const RealmConf*>(data), realm)
+                               : make_zone(zone, realm);
+    if (made != NGX_OK) {
         return NGX_ERROR;
     }
+    if (!realm.table) {
+        return refuse(zone, "it could not be laid out");
+    }
+    realm.shared = static_cast<ZoneRoot*>(slab_pool(zone)->data);
     realm.core.table = &*realm.table;
     realm.core.keys = &realm.keys;
     realm.core.node = realm.shared->node;

@@ -89,8 +89,9 @@ bool is_read_first(std::span<const StoreOp> batch, std::size_t i) noexcept {
     if (is_write(batch[i])) {
         return false;
     }
-    return std::none_of(batch.begin(), batch.begin() + static_cast<std::ptrdiff_t>(i),
-                        [&](const StoreOp& op) { return is_write(op) && op.key == batch[i].key; });
+    return std::none_of(
+        batch.begin(), batch.begin() + static_cast<std::ptrdiff_t>(i),
+        [&](const StoreOp& op) { return is_write(op) && is_same_key(op.key, batch[i].key); });
 }
 
 LmdbContext LmdbStore::context(MDB_txn* txn, TimeMs now) noexcept {

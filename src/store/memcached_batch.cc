@@ -50,7 +50,7 @@ bool MemcachedBatch::begin(std::span<StoreOp> ops, const Placement& placement,
 void MemcachedBatch::link_same_keys() noexcept {
     for (std::size_t i = 1; i < count_; ++i) {
         for (std::size_t j = i; j-- > 0;) {
-            if (tasks_[j].op->key == tasks_[i].op->key) {
+            if (is_same_key(tasks_[j].op->key, tasks_[i].op->key)) {
                 tasks_[i].prior = &tasks_[j];
                 break;
             }

@@ -39,6 +39,10 @@ bool Placement::add(std::string_view name, std::uint16_t port, std::uint16_t wei
 }
 
 std::size_t Placement::place(const StoreKey& key, std::span<std::uint8_t> out) const noexcept {
+    if (count_ == 1 && !out.empty()) {
+        out[0] = 0;
+        return 1;
+    }
     const auto low = load_le<std::uint64_t>(key.data());
     const auto high = load_le<std::uint64_t>(key.data() + 8);
     std::array<double, kMaxServers> times;

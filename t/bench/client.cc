@@ -5,8 +5,8 @@
 //   client get port=N count=N tokens=FILE [first=N] [hot=N] [headers=browser] ...
 //                                        hot=0: the tokens in order; else `hot` of them at random
 // and for both: [connections=64] [path=/] [seconds=N] [seed=N]
-// Prints one JSON object. A request that dies with an idle keep-alive connection, before any byte
-// of an answer, is sent again (RFC 9112 section 9.3.1) and counted as retried.
+// Prints one JSON object (tally.h). A request that dies with an idle keep-alive connection, before
+// any byte of an answer, is sent again (RFC 9112 section 9.3.1) and counted as retried.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
@@ -27,7 +27,11 @@
 #include <string_view>
 #include <vector>
 
+#include "tally.h"
+
 namespace {
+
+using bench::Clock;
 
 constexpr std::size_t kTokenChars = 64;
 constexpr std::size_t kTokenLine = kTokenChars + 1;
@@ -68,6 +72,7 @@ struct Connection {
     int fd = -1;
     std::uint64_t request = 0;   // which one is under way
     std::uint64_t answered = 0;  // on this connection
+    Clock::time_point sent;
     std::string out;
     std::string in;
 };
@@ -96,18 +101,18 @@ class Load {
 
     int run() {
         epoll_ = epoll_create1(0);
-        started_ = std::chrono::steady_clock::now();
+        started_ = Clock::now();
         for (Connection& connection : connections_) {
             next_request(connection);
             open_connection(connection);
         }
         std::vector<epoll_event> events(connections_.size());
-        while (finished_ < issued_) {
+        while (tally_.finished < issued_) {
             const int ready =
                 epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), 10000);
             if (ready <= 0) {
                 std::fprintf(stderr, "no answer for 10 s\n");
-                failed_ += issued_ - finished_;
+                tally_.failed += issued_ - tally_.finished;
                 break;
             }
             for (int i = 0; i < ready; ++i) {
@@ -128,7 +133,7 @@ class Load {
     }
 
     double elapsed() const {
-        return std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count();
+        return std::chrono::duration<double>(Clock::now() - started_).count();
     }
 
     bool next_request(Connection& connection) {
@@ -177,7 +182,7 @@ class Load {
         setsockopt(connection.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         connection.answered = 0;
         if (connect(connection.fd, reinterpret_cast<sockaddr*>(&address_), sizeof address_) == -1) {
-            ++refused_;
+            ++tally_.refused;
             fail(connection);
             return;
         }
@@ -194,6 +199,7 @@ class Load {
     // Requests are small: the socket takes them whole, or the peer has closed.
     void send_request(Connection& connection) {
         connection.in.clear();
+        connection.sent = Clock::now();
         const ssize_t sent =
             send(connection.fd, connection.out.data(), connection.out.size(), MSG_NOSIGNAL);
         if (sent != static_cast<ssize_t>(connection.out.size())) {
@@ -203,7 +209,7 @@ class Load {
 
     void lost(Connection& connection) {
         if (connection.answered > 0 && connection.in.empty()) {
-            ++retried_;
+            ++tally_.retried;
             close(connection.fd);
             open_connection(connection);
         } else {
@@ -212,11 +218,11 @@ class Load {
     }
 
     void fail(Connection& connection) {
-        ++failed_;
-        ++finished_;
+        ++tally_.failed;
+        ++tally_.finished;
         close(connection.fd);
         connection.fd = -1;
-        if (failed_ < 1000 && next_request(connection)) {
+        if (tally_.failed < 1000 && next_request(connection)) {
             open_connection(connection);
         }
     }
@@ -253,14 +259,13 @@ class Load {
     }
 
     void answer(Connection& connection, std::string_view head) {
-        ++statuses_[std::string(head.substr(9, 3))];
+        tally_.answered(head.substr(9, 3), Clock::now() - connection.sent);
         if (create_) {
             const std::string_view cookie = header(head, "\r\nSet-Cookie: sid=");
             if (cookie.size() >= kTokenChars) {
                 created_.append(cookie.substr(0, kTokenChars)).append("\n");
             }
         }
-        ++finished_;
         ++connection.answered;
         const bool closes = header(head, "\r\nConnection: ") == "close";
         if (closes) {
@@ -282,19 +287,7 @@ class Load {
         if (create_) {
             std::ofstream(file_, std::ios::binary) << created_;
         }
-        std::printf(
-            "{\"requests\":%llu,\"seconds\":%.6f,\"retried\":%llu,\"refused\":%llu,"
-            "\"failed\":%llu,\"tokens\":%zu,\"statuses\":{",
-            static_cast<unsigned long long>(finished_), seconds,
-            static_cast<unsigned long long>(retried_), static_cast<unsigned long long>(refused_),
-            static_cast<unsigned long long>(failed_), created_.size() / kTokenLine);
-        const char* comma = "";
-        for (const auto& [status, times] : statuses_) {
-            std::printf("%s\"%s\":%llu", comma, status.c_str(),
-                        static_cast<unsigned long long>(times));
-            comma = ",";
-        }
-        std::printf("}}\n");
+        tally_.print(seconds, created_.size() / kTokenLine);
         return 0;
     }
 
@@ -310,16 +303,12 @@ class Load {
     std::string file_;
     sockaddr_in address_{};
     int epoll_ = -1;
-    std::chrono::steady_clock::time_point started_;
+    Clock::time_point started_;
     std::vector<Connection> connections_;
     std::string tokens_;
     std::string created_;
     std::uint64_t issued_ = 0;
-    std::uint64_t finished_ = 0;
-    std::uint64_t retried_ = 0;
-    std::uint64_t refused_ = 0;
-    std::uint64_t failed_ = 0;
-    std::map<std::string, std::uint64_t> statuses_;
+    bench::Tally tally_;
 };
 
 }  // namespace

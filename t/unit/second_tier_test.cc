@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "core/handover.h"
 #include "core/journal.h"
 #include "core/zone/shard_lock.h"
 #include "unit/support.h"
@@ -92,7 +93,7 @@ struct Here {
 Here here(const Token& token) {
     static std::array<std::uint8_t, 2048> bytes;
     Here now;
-    now.found = look_up(*world.table, token.handle, now.view, bytes);
+    now.found = look_up(world.realm, token.handle, now.view, bytes);
     if (now.found == FindResult::found) {
         now.record = decode_record(ByteView(bytes).first(now.view.record_size)).value();
     }

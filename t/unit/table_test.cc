@@ -304,44 +304,6 @@ void the_sweep_honours_the_limits_in_the_record(void**) {
     assert_true(is_there(table, 3));
 }
 
-// Reload with another size: everything live moves, what is superseded stays so, reasons are kept.
-void a_copy_holds_every_session_of_the_old_table(void**) {
-    const Table old = make_table(shared_memory(kMemory));
-    for (std::uint64_t n = 1; n <= 300; ++n) {
-        add(old, n, 60 + n * 2, kNow + static_cast<TimeMs>(n));
-    }
-    {
-        LockedShard shard = old.lock(token_of(7).handle);
-        old.supersede(shard, token_of(7).handle, token_of(8).handle, kNow + 9);
-        old.remove(shard, token_of(9).handle, Departure::ended, kNow + kHour);
-    }
-    for (const std::size_t bytes : {kMemory - 40'000, 4 * kMemory}) {
-        const Table fresh = make_table(shared_memory(bytes));
-        std::uint64_t copied = 0;
-        std::uint64_t needed = 0;
-        assert_true(fresh.copy_from(old, kNow, no_pause, copied, needed));
-        assert_int_equal(copied, 299);
-        assert_null(broken_invariant(fresh));
-        for (std::uint64_t n = 1; n <= 300; ++n) {
-            assert_true(n == 9 || is_there(fresh, n));
-        }
-        assert_int_equal(look(fresh, 20).view.last_seen, kNow + 20);
-        assert_int_equal(look(fresh, 7).view.superseded_until, kNow + 9);
-        assert_true(fresh.find_tombstone(token_of(9).handle, kNow) == Departure::ended);
-    }
-}
-
-void a_copy_into_too_small_a_table_says_what_it_needs(void**) {
-    const Table old = make_table(shared_memory(kMemory));
-    const std::uint64_t count = fill(old, 100, kNow);
-    const Table fresh = make_table(shared_memory(kMemory / 2));
-    std::uint64_t copied = 0;
-    std::uint64_t needed = 0;
-    assert_false(fresh.copy_from(old, kNow, no_pause, copied, needed));
-    assert_int_equal(needed, count);
-    assert_true(copied < count);
-}
-
 // More tombstones than a set holds: the newest are known, nothing else breaks.
 void old_tombstones_make_room_for_new_ones(void**) {
     const Table table = make_table(shared_memory(16 * 1024));
@@ -405,8 +367,6 @@ int main() {
         cmocka_unit_test(a_span_that_is_not_aligned_is_refused),
         cmocka_unit_test(a_session_superseded_until_nothing_is_not_live),
         cmocka_unit_test(the_sweep_honours_the_limits_in_the_record),
-        cmocka_unit_test(a_copy_holds_every_session_of_the_old_table),
-        cmocka_unit_test(a_copy_into_too_small_a_table_says_what_it_needs),
         cmocka_unit_test(old_tombstones_make_room_for_new_ones),
         cmocka_unit_test(a_million_typical_sessions_need_at_most_320_bytes_each),
         cmocka_unit_test(a_large_table_has_more_shards_not_larger_ones),

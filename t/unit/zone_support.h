@@ -42,9 +42,6 @@ inline Table make_table(std::span<std::byte> memory) {
     return *table;
 }
 
-// For copies of tables whose writers never need waiting for.
-inline void no_pause() noexcept {}
-
 // Spreads a number over 64 bits, so that handles look random.
 inline std::uint64_t scramble(std::uint64_t n) {
     n = (n + 0x9e3779b97f4a7c15u) * 0xbf58476d1ce4e5b9u;

@@ -40,9 +40,4 @@ void store_words(SharedWord<std::uint64_t>* to, ByteView from) noexcept;
 // Zeroes handle, credential, successor and record; the cell's sequence is odd.
 void wipe(Cell& cell) noexcept;
 
-// One consistent copy of the session in this cell, without going through its bucket and without the
-// lock (table_find.cc). False when there is none or a writer is in the way.
-bool read_cell_in_place(const ShardView& shard, const Cell& cell, SessionView& view,
-                        ByteSpan record) noexcept;
-
 }  // namespace sg

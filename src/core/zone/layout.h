@@ -17,16 +17,25 @@ namespace sg {
 inline constexpr std::uint64_t kTableMagic = 0x31656c6261744753;  // "SGtable1"
 inline constexpr std::uint32_t kLayoutVersion = 1;
 
+// What a table of an earlier configuration is still good for.
+enum class Phase : std::uint32_t {
+    open = 0,
+    closed = 1,   // its workers are gone: nothing new comes in, its sessions move out
+    retired = 2,  // empty for good: nobody looks here any more
+};
+inline constexpr std::uint32_t kPhaseMask = 3;
+inline constexpr std::uint32_t kHandoverBit = 4;  // older tables have sessions, too
+
 struct alignas(64) TableHeader {
     std::uint64_t magic;
     std::uint32_t version;
     std::uint32_t shard_count;
     std::uint64_t total_bytes;
     std::uint64_t shard_bytes;
-    std::uint32_t cells;           // of one shard
-    std::uint32_t buckets;         // of one shard
-    std::uint32_t tombstone_sets;  // of one shard
-    std::uint32_t reserved;
+    std::uint32_t cells;              // of one shard
+    std::uint32_t buckets;            // of one shard
+    std::uint32_t tombstone_sets;     // of one shard
+    SharedWord<std::uint32_t> phase;  // Phase; and kHandoverBit
     std::uint64_t hash_key[2];
     std::uint8_t master_key[Table::kMasterKeyBytes];
 };

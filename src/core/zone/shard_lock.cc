@@ -2,11 +2,34 @@
 
 #include <cerrno>
 #include <cstdlib>
+#include <ctime>
 
 namespace sg {
+namespace {
+
+constexpr long kLongestSleepNs = 20'000'000;
+constexpr long kSecondNs = 1'000'000'000;
+
+// A waiter that is killed when it has just been woken takes the wake-up with it, where somebody
+// else has taken the lock meanwhile: the kernel passes it on only if the lock is free then. Nobody
+// must sleep for ever because of that, so a waiter looks again by itself.
+int lock_patiently(pthread_mutex_t& mutex) noexcept {
+    int error = pthread_mutex_trylock(&mutex);
+    while (error == EBUSY || error == ETIMEDOUT) {
+        timespec until;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_nsec += kLongestSleepNs;
+        until.tv_sec += until.tv_nsec / kSecondNs;
+        until.tv_nsec %= kSecondNs;
+        error = pthread_mutex_clocklock(&mutex, CLOCK_MONOTONIC, &until);
+    }
+    return error;
+}
+
+}  // namespace
 
 LockedShard::LockedShard(const ShardView& shard) noexcept : shard_(shard) {
-    const int error = pthread_mutex_lock(&shard_.shard->mutex);
+    const int error = lock_patiently(shard_.shard->mutex);
     if (error == EOWNERDEAD) {
         repair_shard(shard_);
         pthread_mutex_consistent(&shard_.shard->mutex);

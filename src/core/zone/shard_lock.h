@@ -8,6 +8,7 @@
 namespace sg {
 
 // Holds the lock while it lives. Never hold two: writers of two shards could wait for each other.
+// Only what moves a session to a younger table does (table_move.cc), always in that order.
 // No system call where nobody else holds the lock.
 class LockedShard {
   public:

@@ -117,9 +117,17 @@ std::span<const std::uint8_t, Table::kMasterKeyBytes> Table::master_key() const 
     return std::span<const std::uint8_t, kMasterKeyBytes>(header_->master_key);
 }
 
+std::span<std::byte> Table::memory() const noexcept {
+    return {reinterpret_cast<std::byte*>(header_), header_->total_bytes};
+}
+
 LockedShard Table::lock(const Handle& handle) const noexcept {
     const std::uint64_t hash = hash_of(*header_, words_of(handle));
     return LockedShard(view_shard(*header_, shard_number(*header_, hash)));
+}
+
+ShardView Table::shard_of(const Handle& handle) const noexcept {
+    return view_shard(*header_, shard_number(*header_, hash_of(*header_, words_of(handle))));
 }
 
 LockedShard Table::lock_shard(std::size_t number) const noexcept {

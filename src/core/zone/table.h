@@ -3,7 +3,8 @@
 //
 // Concurrency contract
 //   find, touch, find_tombstone   any process, any time, no lock, no system call, no allocation.
-//   everything that takes a LockedShard&   only while that guard lives; never hold two guards.
+//   everything that takes a LockedShard&   only while that guard lives. Never hold two guards:
+//                 only a move does, the older table's first.
 //   format   once, by the process that creates the zone, before any other process attaches.
 // A Table is a cheap view (pointers into the span); it owns nothing and is trivially copyable.
 #pragma once
@@ -21,6 +22,7 @@
 namespace sg {
 
 struct TableHeader;  // zone/layout.h
+struct ShardView;    // zone/layout.h
 class LockedShard;   // zone/shard_lock.h
 
 // Why a handle that is no longer in the table left it. Kept in tombstones.
@@ -96,6 +98,8 @@ class Table {
     // version or geometry do not fit the span.
     static std::optional<Table> attach(std::span<std::byte> memory) noexcept;
 
+    std::span<std::byte> memory() const noexcept;
+
     std::span<const std::uint8_t, kMasterKeyBytes> master_key() const noexcept;
 
     // Looks a handle up. On `found`, `view` is filled and the first view.record_size bytes of
@@ -115,6 +119,7 @@ class Table {
 
     // Locks the shard this handle belongs to; repairs it first when its last writer was killed.
     LockedShard lock(const Handle& handle) const noexcept;
+    ShardView shard_of(const Handle& handle) const noexcept;
 
     // Adds a session. Where cells are short, expired sessions of the shard are reclaimed first (at
     // most one pass over its cells, about half a millisecond); then `full`.
@@ -155,13 +160,44 @@ class Table {
     std::size_t cells_per_shard() const noexcept;
     LockedShard lock_shard(std::size_t number) const noexcept;
 
-    // Copies every live session of `old` into this (new, unshared) table, only reading `old`, which
-    // may be in use; `pause` waits about a millisecond for a writer there (50 times at the most).
-    // False when they do not all fit; `needed_cells` and `copied` are filled either way. Tombstones
-    // are copied as far as they fit.
-    using Pause = void (*)() noexcept;
-    bool copy_from(const Table& old, TimeMs now, Pause pause, std::uint64_t& copied,
-                   std::uint64_t& needed_cells) const noexcept;
+    // Handover to a table of another size: see core/handover.h.
+    //
+    // Whether there is a note that the session was ended here, by a logout. Lock-free.
+    bool has_ended(const Handle& handle) const noexcept;
+
+    // Whether this table decides about the handle: it has the session, or such a note.
+    bool knows(LockedShard& shard, const Handle& handle) const noexcept;
+
+    // Whether a new session may still be put here, beside younger tables: it is open and not nearly
+    // full. What is there already keeps room to be changed in.
+    bool takes_in(LockedShard& shard, std::size_t record_size) const noexcept;
+
+    // No session comes in any more from now on: its workers are gone. (A writer that holds a shard
+    // may still finish; whoever locks it afterwards knows.)
+    void close() const noexcept;
+    bool is_closed() const noexcept;
+
+    // For a closed table without sessions.
+    void retire() const noexcept;
+    bool is_retired() const noexcept;
+
+    // Set while there are older tables beside this one.
+    void set_handover(bool on) const noexcept;
+    bool is_in_handover() const noexcept;
+
+    // Moves the sessions in `count` cells behind `first` of a shard into the first of the younger
+    // tables (next one first) that has room. Returns how many were moved. At no time a session is
+    // in none of the tables; killed in between, one may be in two: the older decides, and the move
+    // is made again.
+    std::size_t move_cells(std::size_t number, std::size_t first, std::size_t count,
+                           std::span<const Table> younger) const noexcept;
+
+    // Copies the shard's tombstones to another table. What was ended ends there.
+    void copy_tombstones(std::size_t number, const Table& to, TimeMs now) const noexcept;
+
+    // The part of a shard that may be given back to the system when the table has retired: zeros
+    // there read as an empty shard, by late readers and under the lock.
+    std::span<std::byte> contents(std::size_t number) const noexcept;
 
     // A round through the table, a few cells at a time and without a lock, while others write: what
     // is there all the while is met once or twice, what comes or goes may be. Each call looks at so

@@ -167,15 +167,6 @@ FindResult from_walk(Walk walk) noexcept {
 
 }  // namespace
 
-bool read_cell_in_place(const ShardView& shard, const Cell& cell, SessionView& view,
-                        ByteSpan record) noexcept {
-    const std::uint32_t begun = cell.sequence.begin_read();
-    Handle handle;
-    copy_whole<2>(handle.data(), cell.handle);
-    const Walk result = read_cell(shard, cell, handle, words_of(handle), view, record);
-    return cell.sequence.unchanged(begun) && result == Walk::found;
-}
-
 FindResult Table::find(const Handle& handle, SessionView& view, ByteSpan record) const noexcept {
     const std::uint64_t hash = hash_of(*header_, words_of(handle));
     const ShardView shard = view_shard(*header_, shard_number(*header_, hash));

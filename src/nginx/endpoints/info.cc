@@ -23,7 +23,7 @@ ngx_int_t send_json(ngx_http_request_t* r, std::string_view body) noexcept {
 TimeMs last_seen_now(const RealmConf& realm, const Session& session) noexcept {
     SessionView view;
     std::array<std::uint8_t, kTypicalRecordBytes> record;
-    const FindResult found = look_up(*realm.core.table, session.slot.token.handle, view, record);
+    const FindResult found = look_up(realm.core, session.slot.token.handle, view, record);
     const bool there = found == FindResult::found || found == FindResult::too_small;
     return there && view.superseded_until == 0 ? view.last_seen : session.ages.last_seen;
 }

@@ -103,7 +103,7 @@ RealmStatus describe_realm(const RealmConf& realm, Counts& counts) noexcept {
     for (std::size_t i = 0; i < kEventNames.size(); ++i) {
         counts.events[i] = {kEventNames[i], event_count(realm, static_cast<Event>(i))};
     }
-    const TableStats stats = realm.table->stats();
+    const TableStats stats = stats_of(realm.core);
     RealmStatus status;
     status.name = view(realm.name);
     status.zone_bytes = realm.zone->shm.size;

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <array>
 
-#include "core/enforce.h"
+#include "core/handover.h"
 #include "core/second_tier.h"
 #include "nginx/clock.h"
 #include "nginx/conf.h"
@@ -80,7 +80,30 @@ void Reseeding::step() noexcept {
 
 void Reseeding::next(Phase phase) noexcept {
     phase_ = phase;
+    begin_round();
+}
+
+void Reseeding::begin_round() noexcept {
     cursor_ = {};
+    table_ = 0;
+    older_ = realm_->core.older.size();
+}
+
+// Sessions move to younger tables only: a round through all of them, oldest first, misses none.
+const Table& Reseeding::table() noexcept {
+    const std::span<const Table> older = realm_->core.older;
+    if (older.size() != older_) {  // one has gone, and may have been ours
+        begin_round();
+    }
+    return table_ < older.size() ? older[table_] : *realm_->table;
+}
+
+bool Reseeding::is_through(const Table& table) noexcept {
+    if (cursor_.shard < table.shard_count()) {
+        return false;
+    }
+    cursor_ = {};
+    return table_++ == older_;
 }
 
 // A server whose canary has not been seen before. When it is old, there is nothing to do.
@@ -116,7 +139,8 @@ bool Reseeding::lies_there(const Token& token) const noexcept {
 // A note of an end does not say under which key the session's name was made: under each.
 void Reseeding::write_ended() noexcept {
     std::array<Table::Ended, kAtOnce> ended;
-    const std::size_t count = realm_->table->walk_ended(cursor_, kPlaces, now_ms(), ended);
+    const Table& here = table();
+    const std::size_t count = here.walk_ended(cursor_, kPlaces, now_ms(), ended);
     const SealKeys& keys = realm_->store->keys;
     for (std::size_t i = 0; i < count; ++i) {
         Token token;
@@ -129,7 +153,7 @@ void Reseeding::write_ended() noexcept {
             }
         }
     }
-    if (cursor_.shard >= realm_->table->shard_count()) {
+    if (is_through(here)) {
         next(Phase::pausing);
     }
 }
@@ -139,7 +163,7 @@ void Reseeding::write_ended() noexcept {
 void Reseeding::write_session(const Handle& handle) noexcept {
     SessionView view;
     const ByteSpan record = worker_scratch();
-    if (look_up(*realm_->table, handle, view, record) != FindResult::found ||
+    if (look_up(realm_->core, handle, view, record) != FindResult::found ||
         !lies_there(view.token)) {
         return;
     }
@@ -153,11 +177,12 @@ void Reseeding::write_session(const Handle& handle) noexcept {
 
 void Reseeding::write_sessions() noexcept {
     std::array<Handle, kAtOnce> handles;
-    const std::size_t count = realm_->table->walk_sessions(cursor_, kPlaces, handles);
+    const Table& here = table();
+    const std::size_t count = here.walk_sessions(cursor_, kPlaces, handles);
     for (std::size_t i = 0; i < count; ++i) {
         write_session(handles[i]);
     }
-    if (cursor_.shard >= realm_->table->shard_count()) {
+    if (is_through(here)) {
         const MemcachedServer& server = realm_->store->memcached.servers[server_];
         ngx_str_t host = str(server.host);
         ngx_log_error(NGX_LOG_NOTICE, timer_.log, 0,

@@ -34,6 +34,9 @@ class Reseeding {
     void write_session(const Handle& handle) noexcept;
     bool lies_there(const Token& token) const noexcept;
     void next(Phase phase) noexcept;
+    void begin_round() noexcept;
+    const Table& table() noexcept;
+    bool is_through(const Table& table) noexcept;
 
     StoreQueue* queue_ = nullptr;
     RealmConf* realm_ = nullptr;
@@ -41,7 +44,9 @@ class Reseeding {
     Phase phase_ = Phase::resting;
     std::size_t server_ = 0;
     TimeMs born_ = 0;
-    Table::Cursor cursor_;
+    Table::Cursor cursor_;  // in the table of this number: the older ones, then our own
+    std::size_t table_ = 0;
+    std::size_t older_ = 0;  // as many there were when the round began
     std::uint64_t written_ = 0;
     ngx_event_t timer_{};
 };

@@ -29,6 +29,7 @@ struct StoreLane::Batch {
 namespace {
 
 constexpr ngx_msec_t kRetryInterval = 500;
+constexpr std::int64_t kLongGathering = 500;    // microseconds, some rounds of the event loop
 constexpr ngx_msec_t kLongestGoodbye = 10'000;  // how long an exiting worker goes on trying
 
 bool is_write(const StoreOp& op) noexcept {
@@ -74,6 +75,9 @@ StoreLane::~StoreLane() {
     if (retry_.timer_set) {
         ngx_del_timer(&retry_);
     }
+    if (post_.posted) {
+        ngx_delete_posted_event(&post_);
+    }
     reclaim();
     for (StoreTask** const list : {&first_, &retries_}) {
         while (*list != nullptr) {
@@ -115,12 +119,23 @@ void StoreLane::append(StoreTask* task) noexcept {
     (last_ != nullptr ? last_->next : first_) = task;
     last_ = task;
     ++waiting_;
+    StoreTask*& chain = chains_[task->op.key[0]];
+    task->chained = chain;
+    chain = task;
+}
+
+void StoreLane::unchain(const StoreTask* task) noexcept {
+    StoreTask** place = &chains_[task->op.key[0]];
+    while (*place != task) {
+        place = &(*place)->chained;
+    }
+    *place = task->chained;
 }
 
 StoreTask* StoreLane::find_waiting(const StoreKey& key) const noexcept {
-    StoreTask* task = first_;
-    while (task != nullptr && task->op.key != key) {
-        task = task->next;
+    StoreTask* task = chains_[key[0]];
+    while (task != nullptr && !is_same_key(task->op.key, key)) {
+        task = task->chained;
     }
     return task;
 }
@@ -166,6 +181,7 @@ void StoreLane::collect() noexcept {
         first_ = task->next;
         last_ = first_ == nullptr ? nullptr : last_;
         --waiting_;
+        unchain(task);
         task->op.answer = StoreAnswer::unknown;
         task->op.sent = batch.now;
         batch.ops[batch.count] = std::move(task->op);
@@ -197,9 +213,20 @@ void StoreLane::batch_done(ngx_event_t* event) noexcept {
     if (StoreErrand* const errand = std::exchange(batch.errand, nullptr)) {
         errand->done();
     }
-    lane.dispatch();  // the next one sets out before anybody is woken
+    lane.go_on(batch.took_us);
     for (std::size_t i = 0; i < count; ++i) {
         lane.finish(tasks[i]);
+    }
+}
+
+// A full batch sets out before anybody is woken, and so does one that has gathered for long.
+// Another takes along what the next round of the event loop brings: a batch costs the switches
+// between threads, however few are in it.
+void StoreLane::go_on(std::int64_t gathered_us) noexcept {
+    if (waiting_ >= kMostInBatch || gathered_us >= kLongGathering) {
+        dispatch();
+    } else if ((first_ != nullptr || errand_ != nullptr) && !post_.posted) {
+        ngx_post_event(&post_, &ngx_posted_next_events);
     }
 }
 

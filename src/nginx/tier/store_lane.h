@@ -42,6 +42,7 @@ struct StoreTask {
     StoreOp op;
     Watcher* watchers = nullptr;
     StoreTask* next = nullptr;
+    StoreTask* chained = nullptr;
 
     // Of a change: the control header it was made for, so that it can be made again.
     BytesBox command;
@@ -98,7 +99,9 @@ class StoreLane {
     static void run_in_thread(void* data, ngx_log_t* log) noexcept;
 
     void append(StoreTask* task) noexcept;
+    void unchain(const StoreTask* task) noexcept;
     void dispatch() noexcept;
+    void go_on(std::int64_t gathered_us) noexcept;
     void collect() noexcept;
     void account(std::size_t count, std::int64_t took_us) noexcept;
     void finish(StoreTask* task) noexcept;
@@ -114,6 +117,9 @@ class StoreLane {
     StoreTask* first_ = nullptr;
     StoreTask* last_ = nullptr;
     std::size_t waiting_ = 0;
+    // Those that wait, by the first byte of their keys: however many there are, the event loop
+    // finds one in a few steps.
+    std::array<StoreTask*, 256> chains_{};
     StoreTask* retries_ = nullptr;
     std::size_t retry_count_ = 0;
     bool busy_ = false;

@@ -7,11 +7,14 @@ package Bench::Measure;
 use strict;
 use warnings;
 
+use Exporter qw(import);
 use JSON::PP qw(decode_json);
 use List::Util qw(sum max);
 use Time::HiRes qw(time sleep);
 
 use Test::Nginx::Process qw(spawn reap end_process);
+
+our @EXPORT_OK = qw(median);
 
 # Of the rounds asked for, on a machine too slow or busy for all of them in time.
 my $FEWEST_ROUNDS = 5;
@@ -25,6 +28,12 @@ sub new {
 sub tolerant {
     my ($self) = @_;
     return bless { %{$self}, tolerant => 1 }, ref $self;
+}
+
+# The same, with clients on any core.
+sub unpinned {
+    my ($self) = @_;
+    return bless { %{$self}, pin => 0 }, ref $self;
 }
 
 sub command_line {
@@ -118,7 +127,7 @@ sub instructions {
         my $output = "$self->{folder}/callgrind.$count";
         unlink $output;
         my $server = $self->{servers}->start("callgrind-$kind", kind => $kind,
-            callgrind => $output, tokens => $self->{tokens}, zone => '256k');
+            callgrind => $output, tokens => $self->{tokens}, memcached => $self->{memcached}, zone => '256k');
         my $tokens = $self->{tokens};
         if ($server->{kind}{guard}) {
             $tokens = "$self->{folder}/tokens.callgrind";
@@ -187,21 +196,28 @@ sub _functions {
 # client's result.
 sub while_loaded {
     my ($self, $mode, $server, $seconds, $code, %option) = @_;
+    my $result = $self->in_background($mode, $server, seconds => $seconds, count => 1_000_000_000,
+        tokens => $self->{tokens}, connections => 32, %option);
+    sleep 0.3;
+    $code->();
+    return $result->();
+}
+
+# Starts a client and goes on; what it returns waits for the client's result.
+sub in_background {
+    my ($self, $mode, $server, %option) = @_;
     my $output = "$self->{folder}/loaded.json";
     unlink $output;
-    %option = (count => 1_000_000_000, tokens => $self->{tokens}, connections => 32, %option);
-    my @command = $self->command_line('client', $mode, "port=$server->{port}", "seconds=$seconds",
+    my @command = $self->command_line('client', $mode, "port=$server->{port}",
         map { "$_=$option{$_}" } sort keys %option);
     my $pid = spawn({ stdout => $output }, @command);
-    sleep 0.3;
-    my $done = eval { $code->(); 1 };
-    my $error = $@;
-    die $error if !$done && end_process($pid, 5, 'TERM', 'KILL');
-    reap($pid, $seconds + 30) or end_process($pid, 5, 'TERM', 'KILL');
-    open my $file, '<', $output or die "$output: $!\n";
-    my $text = do { local $/ = undef; <$file> };
-    close $file;
-    return decode_json($text);
+    return sub {
+        reap($pid, ($option{seconds} // 0) + 30) or end_process($pid, 5, 'TERM', 'KILL');
+        open my $file, '<', $output or die "$output: $!\n";
+        my $text = do { local $/ = undef; <$file> };
+        close $file;
+        return decode_json($text);
+    };
 }
 
 1;

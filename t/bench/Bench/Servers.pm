@@ -1,7 +1,7 @@
 package Bench::Servers;
 
-# The nginx instances that are compared: one process of each, same content, same worker count, same
-# listening socket options; only the lines under test differ. Started and ended by pid.
+# The processes of a run: one nginx of each kind (Bench::Conf), and a memcached. Started and ended by
+# pid.
 
 use strict;
 use warnings;
@@ -10,93 +10,9 @@ use Cwd qw(abs_path);
 use File::Path qw(make_path);
 use IO::Socket::INET;
 
+use Bench::Conf qw(kind nginx_conf);
 use Test::Nginx::Port qw(port);
 use Test::Nginx::Process qw(spawn adopt children title wait_until send_signal end_process);
-
-# One attribute of 64 bytes, so that a record has the size that 6-quality.md speaks of.
-my $NOTE = 'x' x 64;
-
-my $LUA = join '', map { "load_module /usr/lib/nginx/modules/$_.so;\n" }
-    qw(ndk_http_module ngx_http_lua_module);
-
-# Content comes from empty_gif: `return` would answer before the access phase.
-my $GIF = "location / { %s empty_gif; }\n";
-my $PROXY = "location / { %s proxy_pass http://backend; }\n";
-
-my $REALM = <<"END";
-session_realm app {
-    zone             %s;
-    key_file         app.keys;
-    cookie           sid secure=off;
-    idle_timeout     8h;
-    absolute_timeout 24h;
-    %s
-}
-END
-
-my $LOGIN = "location = /login { session app optional; session_control create; proxy_pass http://backend; }\n";
-
-# A check as people write it by hand: the cookie's session from a shared dict, its expiry compared.
-my $LUA_DICT = <<'END';
-lua_shared_dict sessions 8m;
-lua_shared_dict probe 8m;
-init_by_lua_block {
-    local probe, fit = ngx.shared.probe, 0
-    while probe:safe_set(string.format("%064d", fit), string.rep("x", 200)) do fit = fit + 1 end
-    local capacity = io.open("PREFIX/capacity", "w")
-    capacity:write(probe:capacity() / fit)
-    capacity:close()
-    probe:flush_all()
-    probe:flush_expired()
-    local file = io.open("TOKENS")
-    local value = string.format("%013d", 4102444800000) .. string.rep("x", 187)
-    for i = 1, 1000 do
-        local token = file and file:read("*l")
-        if token then ngx.shared.sessions:set(token, value) end
-    end
-}
-END
-my $LUA_CHECK = <<'END';
-access_by_lua_block {
-    local token = ngx.var.cookie_sid
-    local value = token and ngx.shared.sessions:get(token)
-    if not value or tonumber(value:sub(1, 13)) < ngx.now() * 1000 then
-        return ngx.exit(401)
-    end
-}
-END
-
-my $AUTH = <<'END';
-location = /auth {
-    internal;
-    proxy_pass http://backend;
-    proxy_pass_request_body off;
-    proxy_set_header Content-Length "";
-}
-END
-
-# What each instance has: lines before http{}, in http{}, in server{}.
-my %KIND = (
-    bare        => { server => sprintf $GIF, '' },
-    lua_empty   => { main => $LUA, server => sprintf $GIF, 'access_by_lua_block { }' },
-    lua_dict    => { main => $LUA, http => $LUA_DICT, server => sprintf $GIF, $LUA_CHECK },
-    auth        => { server => $AUTH . sprintf $GIF, 'auth_request /auth;' },
-    guard       => { guard => 1, server => $LOGIN . sprintf $GIF, 'session app;' },
-    guard_off   => { guard => 1, server => $LOGIN . sprintf $GIF, '' },
-    proxy       => { server => sprintf $PROXY, '' },
-    proxy_lua   => { main => $LUA, http => $LUA_DICT, server => sprintf $PROXY, $LUA_CHECK },
-    proxy_guard => { guard => 1, server => $LOGIN . sprintf $PROXY, 'session app;' },
-    proxy_named => {
-        guard => 1,
-        realm => 'identity X-User=$session_user X-Roles=$session_roles;',
-        server => $LOGIN . sprintf $PROXY, 'session app;',
-    },
-    backend     => {
-        server => qq(location / { empty_gif; add_header X-Bench 1; }\n)
-            . 'location = /login { empty_gif; add_header X-Accel-Session '
-            . qq('create; user="\$arg_u"; roles="editor admin"; data.note="$NOTE"'; }\n),
-    },
-);
 
 my $next_port = 18_100;
 
@@ -109,72 +25,72 @@ sub new {
 }
 
 # The instance of this name: { port, master, worker, ... }; `kind` if it is not the name itself.
-# Options: kind, zone, tokens (for Lua's dict), callgrind => output file.
+# Options: kind, zone, tokens (for Lua's dict), memcached (its port), timeout (of that), unpinned,
+# callgrind => output file.
 sub start {
     my ($self, $name, %option) = @_;
-    my $kind = $KIND{ $option{kind} // $name } or die "no such server: $name\n";
     my $server = $self->{all}{$name} = {
         %option,
         name   => $name,
-        kind   => $kind,
+        kind   => kind($option{kind} // $name),
         port   => port($next_port++),
         prefix => "$self->{folder}/$name",
     };
+    return $self->_run($server);
+}
+
+sub _run {
+    my ($self, $server) = @_;
     $self->_write($server);
     my @command = ($self->{nginx}, '-p', $server->{prefix}, '-c', 'nginx.conf', '-e', 'error.log');
-    unshift @command, 'valgrind', '--tool=callgrind', "--callgrind-out-file=$option{callgrind}",
+    unshift @command, 'valgrind', '--tool=callgrind', "--callgrind-out-file=$server->{callgrind}",
         '--quiet'
-        if $option{callgrind};
+        if $server->{callgrind};
     my $log = "$server->{prefix}/output";
     $server->{master} = spawn({ stdout => $log, stderr => $log }, @command);
-    my $ready = wait_until(
+    die "nginx for $server->{name} did not start: see $server->{prefix}/error.log and $log\n"
+        if !_is_listening($server);
+    $server->{worker} = $server->{callgrind} ? $server->{master} : $self->_worker($server);
+    return $server;
+}
+
+sub _is_listening {
+    my ($server) = @_;
+    return wait_until(
         sub {
             IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $server->{port});
         }, 60);
-    die "nginx for $name did not start: see $server->{prefix}/error.log and $log\n" if !$ready;
-    $server->{worker} = $option{callgrind} ? $server->{master} : $self->_worker($server);
+}
+
+# Its sessions are then no longer in the zone; in the store they are.
+sub restart {
+    my ($self, $server) = @_;
+    end_process($server->{master}, 20, 'QUIT', 'TERM', 'KILL');
+    return $self->_run($server);
+}
+
+# With one thread that answers, beside the clients.
+sub start_memcached {
+    my ($self) = @_;
+    my $server = $self->{all}{memcached} = { name => 'memcached', port => port($next_port++), ends => ['TERM'] };
+    my @command = (qw(memcached -U 0 -t 1 -m 512 -l 127.0.0.1 -p), $server->{port}, '-u', scalar getpwuid $>);
+    unshift @command, qw(taskset -c 1) if $self->{pin};
+    my $log = "$self->{folder}/memcached.output";
+    $server->{master} = $server->{worker} = spawn({ stdout => $log, stderr => $log }, @command);
+    die "memcached did not start: see $log\n" if !_is_listening($server);
     return $server;
 }
 
 sub _write {
     my ($self, $server) = @_;
     make_path("$server->{prefix}/tmp");
-    my $kind = $server->{kind};
-    my $http = $kind->{http} // '';
-    my $main = $kind->{main} // '';
-    if ($kind->{guard}) {
-        $main .= "load_module $self->{module};\n";
-        $http .= sprintf $REALM, $server->{zone} // '16m', $kind->{realm} // '';
-        _write_file("$server->{prefix}/app.keys", '5e' x 32 . "\n", oct 600);
-    }
-    my $tokens = $server->{tokens} // '/nonexistent';
-    $http =~ s/TOKENS/$tokens/;
-    $http =~ s/PREFIX/$server->{prefix}/;
-    my $single = $server->{callgrind} ? "master_process off;\n" : '';
+    _write_file("$server->{prefix}/app.keys", '5e' x 32 . "\n", oct 600) if $server->{kind}{guard};
     my $backend = $self->{all}{backend};
-    my $upstream = $backend && $backend != $server
-        ? "upstream backend { server 127.0.0.1:$backend->{port}; keepalive 64; }\n" : '';
-    my $cpu = $self->{pin} ? sprintf "worker_cpu_affinity %s;\n", $server->{name} eq 'backend' ? '10' : '01' : '';
-    $cpu = '' if $server->{callgrind};
-    my $user = $> == 0 ? "user root;\n" : '';
-    my $temporary = join '', map { "${_}_temp_path tmp;\n" } qw(client_body proxy fastcgi uwsgi scgi);
-    _write_file("$server->{prefix}/nginx.conf", <<"END");
-${main}${user}${single}${cpu}daemon off;
-worker_processes 1;
-worker_shutdown_timeout 10s;
-pid nginx.pid;
-events { worker_connections 1024; }
-http {
-access_log off;
-keepalive_requests 1000000000;
-keepalive_timeout 3600s;
-proxy_http_version 1.1;
-proxy_set_header Connection "";
-${temporary}${upstream}${http}server {
-listen 127.0.0.1:$server->{port};
-$kind->{server}}
-}
-END
+    my $is_backend = $server->{name} eq 'backend';
+    _write_file("$server->{prefix}/nginx.conf", nginx_conf($server,
+        module => $self->{module},
+        backend => $backend && !$is_backend ? $backend->{port} : 0,
+        cpu => $self->{pin} && !$server->{unpinned} ? $is_backend ? '10' : '01' : ''));
     return;
 }
 
@@ -213,15 +129,17 @@ sub reload {
     return $new;
 }
 
-# CPU the worker has used so far, in microseconds: by the scheduler's own count where the kernel
-# keeps it, else in clock ticks.
+# CPU the worker has used so far, all its threads, in microseconds: by the scheduler's own count
+# where the kernel keeps it, else in clock ticks.
 sub cpu_us {
     my ($self, $server) = @_;
-    if (open my $file, '<', "/proc/$server->{worker}/schedstat") {
-        my ($nanoseconds) = split ' ', <$file>;
+    my $nanoseconds = 0;
+    for my $thread (glob "/proc/$server->{worker}/task/*/schedstat") {
+        open my $file, '<', $thread or next;
+        $nanoseconds += (split ' ', <$file>)[0];
         close $file;
-        return $nanoseconds / 1000;
     }
+    return $nanoseconds / 1000 if $nanoseconds;
     open my $file, '<', "/proc/$server->{worker}/stat" or die "the worker of $server->{name} has gone\n";
     my @field = split ' ', (<$file> =~ /^.*[)][ ](.*)/)[0];
     close $file;
@@ -231,14 +149,15 @@ sub cpu_us {
 sub stop {
     my ($self, $name) = @_;
     my $server = delete $self->{all}{$name} or return;
-    end_process($server->{master}, 20, 'QUIT', 'TERM', 'KILL');
+    send_signal('CONT', $server->{master});    # it may be stopped
+    end_process($server->{master}, 20, @{ $server->{ends} // ['QUIT', 'TERM'] }, 'KILL');
     return;
 }
 
 sub stop_all {
     my ($self) = @_;
-    $self->stop($_) for grep { $_ ne 'backend' } sort keys %{ $self->{all} };
-    $self->stop('backend');
+    $self->stop($_) for grep { !/^(?:backend|memcached)$/ } sort keys %{ $self->{all} };
+    $self->stop($_) for qw(backend memcached);
     return;
 }
 
