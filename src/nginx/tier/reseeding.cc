@@ -158,14 +158,20 @@ void Reseeding::write_ended() noexcept {
     }
 }
 
-// What was not certain any more when the server went may have ended elsewhere: it is left alone.
+// What was not certain any more when the server went may have ended elsewhere. Where another replica
+// has it, looking it up puts right what the new server lacks.
 void Reseeding::write_session(const Handle& handle) noexcept {
     SessionView view;
     const ByteSpan record = worker_scratch();
-    if (look_up(realm_->core, handle, view, record) == FindResult::found &&
-        was_certain(realm_->core, view, born_) && lies_there(view.token)) {
+    if (look_up(realm_->core, handle, view, record) != FindResult::found ||
+        !lies_there(view.token)) {
+        return;
+    }
+    if (was_certain(realm_->core, view, born_)) {
         queue_->opened(view, record.first(view.record_size));
         ++written_;
+    } else if (realm_->store->memcached.replicas > 1 && view.superseded_until == 0) {
+        queue_->repair(view.token);
     }
 }
 

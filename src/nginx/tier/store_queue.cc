@@ -40,13 +40,15 @@ void StoreQueue::flush() noexcept {
     writes_.flush();
 }
 
-bool StoreQueue::ask(const Token& token, Watcher& watcher) noexcept {
+bool StoreQueue::look_up(const Token& token, Watcher* watcher) noexcept {
     const auto key = realm_->keys.store_key(token);
     if (!key) {
         return false;
     }
     if (StoreTask* const task = look_ups_.find_waiting(*key)) {
-        task->add(watcher);
+        if (watcher != nullptr) {
+            task->add(*watcher);
+        }
         return true;
     }
     std::unique_ptr<StoreTask> task(new (std::nothrow) StoreTask);
@@ -57,7 +59,9 @@ bool StoreQueue::ask(const Token& token, Watcher& watcher) noexcept {
     task->op.key = *key;
     task->op.key_id = token.key_id;
     task->op.handle = token.handle;
-    task->add(watcher);
+    if (watcher != nullptr) {
+        task->add(*watcher);
+    }
     return look_ups_.add(std::move(task));
 }
 

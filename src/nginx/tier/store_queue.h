@@ -22,7 +22,10 @@ class StoreQueue final : public Journal {
 
     // Asks about a token; joins a look-up of the same key that has not set out yet. False: no
     // memory, or too many are waiting: the answer is unknown.
-    bool ask(const Token& token, Watcher& watcher) noexcept;
+    bool ask(const Token& token, Watcher& watcher) noexcept { return look_up(token, &watcher); }
+
+    // Has the replicas of this session's entry compared, without anybody waiting.
+    void repair(const Token& token) noexcept { (void)look_up(token, nullptr); }
 
     // Of this worker: what has not set out yet, and what is tried again.
     std::size_t waiting() const noexcept { return look_ups_.waiting() + writes_.waiting(); }
@@ -43,6 +46,7 @@ class StoreQueue final : public Journal {
     void ended(const Token& token, Departure why, TimeMs until) noexcept override;
 
   private:
+    bool look_up(const Token& token, Watcher* watcher) noexcept;
     void write(const Token& token, StoreVerb verb, const StoreEntry& entry) noexcept;
     void attend(StoreTask& task) noexcept;
     bool make_again(StoreTask& outrun) noexcept;

@@ -74,6 +74,9 @@ sub shut {
     my ($self) = @_;
     die "memcached at $self->{where} has no memory\n" unless $self->{option}{memory};
     $self->{t}->stop_daemon(delete $self->{pid}, 'USR1');
+    # Its clock runs ahead a little, and what comes from the future it does not believe.
+    my ($stopped) = do { local (@ARGV, $/) = $self->_memory() . '.meta'; <> =~ m/^Kstop_time[ ](\d+)/xm };
+    wait_until(sub { time() > $stopped });
     return $self;
 }
 
