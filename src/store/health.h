@@ -8,11 +8,10 @@
 #include <cstdint>
 
 #include "core/breaker.h"
+#include "store/memcached_gaps.h"
 #include "store/store.h"
 
 namespace sg {
-
-inline constexpr std::size_t kMaxServers = 16;
 
 struct StoreHealth {
     std::array<std::atomic<std::uint64_t>, static_cast<std::size_t>(StoreFault::count_)> faults{};
@@ -20,6 +19,8 @@ struct StoreHealth {
         breakers{};  // by position in the configuration; LMDB: the first
     // When each server came up empty, as its canary tells (memcached_canary.h); 0: not known yet.
     std::array<std::atomic<TimeMs>, kMaxServers> born{};
+    MemcachedGaps gaps;
+    std::atomic<std::uint64_t> servers{0};  // which ones: a digest of the configuration's list
 };
 
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free &&

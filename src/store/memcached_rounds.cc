@@ -96,7 +96,7 @@ void MemcachedRounds::hear(MemcachedTask& task) noexcept {
             continue;
         }
         replica.certain =
-            exchange_.is_certain(server) && !gaps_[server].may_miss(task.op->key, now_);
+            exchange_.is_certain(server) && !health_.gaps.may_miss(server, task.op->key, now_);
         hear_state(task, replica, exchange_[first]);
         if (task.reads_activity()) {
             hear_activity(task, replica, exchange_[first + 1]);
@@ -236,7 +236,7 @@ void MemcachedRounds::remember_missed(const MemcachedTask& task) noexcept {
     const ReplicaSet behind = replicas_behind(op.seen, batch_.replicas(task));
     for (std::size_t i = 0; i < replicas_; ++i) {
         if (task.replicas[i].state == Holds::unknown || (behind >> i & 1) != 0) {
-            gaps_[task.servers[i]].add(op.key, op.key_id, now_);
+            health_.gaps.add(task.servers[i], op.key, op.key_id, now_, longest_);
         }
     }
 }

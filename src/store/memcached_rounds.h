@@ -2,14 +2,12 @@
 // answer, or there is no time left.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <span>
 
 #include "store/byte_arena.h"
 #include "store/memcached_batch.h"
 #include "store/memcached_exchange.h"
-#include "store/memcached_gaps.h"
 #include "store/placement.h"
 #include "store/store.h"
 
@@ -17,13 +15,15 @@ namespace sg {
 
 class MemcachedRounds {
   public:
-    using Gaps = std::array<MemcachedGaps, kMaxServers>;
-
     MemcachedRounds(MemcachedCodec& codec, MemcachedExchange& exchange, StoreHealth& health,
-                    const Placement& placement, Gaps& gaps) noexcept
-        : codec_(codec), exchange_(exchange), health_(health), placement_(placement), gaps_(gaps) {}
+                    const Placement& placement) noexcept
+        : codec_(codec), exchange_(exchange), health_(health), placement_(placement) {}
 
-    void open(std::size_t replicas) noexcept { replicas_ = replicas; }
+    // `longest`: how long an entry may live.
+    void open(std::size_t replicas, TimeMs longest) noexcept {
+        replicas_ = replicas;
+        longest_ = longest;
+    }
 
     // The exchange's batch has begun, at `now`.
     void carry_out(std::span<StoreOp> batch, TimeMs now) noexcept;
@@ -54,9 +54,9 @@ class MemcachedRounds {
     MemcachedExchange& exchange_;
     StoreHealth& health_;
     const Placement& placement_;
-    Gaps& gaps_;
     MemcachedBatch batch_;
     std::size_t replicas_ = 1;
+    TimeMs longest_ = 0;
     BytesBox plain_;
     ByteArena sealed_;
     TimeMs now_ = 0;

@@ -6,7 +6,6 @@
 
 #include "store/memcached_exchange.h"
 #include "store/memcached_feed.h"
-#include "store/memcached_gaps.h"
 #include "store/memcached_rounds.h"
 
 namespace sg {
@@ -19,9 +18,10 @@ constexpr std::size_t kRepairsAtOnce = 16;
 class MemcachedStore final : public Store {
   public:
     explicit MemcachedStore(StoreHealth& health) noexcept
-        : codec_(health),
+        : health_(health),
+          codec_(health),
           exchange_(codec_, health),
-          rounds_(codec_, exchange_, health, placement_, gaps_),
+          rounds_(codec_, exchange_, health, placement_),
           feed_(codec_, exchange_) {}
 
     bool open(const MemcachedConf& conf, const SealKeys& keys) noexcept;
@@ -36,13 +36,14 @@ class MemcachedStore final : public Store {
     void repair_missed(std::size_t server) noexcept;
     bool is_repaired(const MemcachedTask& task, std::size_t server) const noexcept;
 
+    StoreHealth& health_;
     MemcachedCodec codec_;
     MemcachedExchange exchange_;
     Placement placement_;
     std::size_t replicas_ = 1;
-    MemcachedRounds::Gaps gaps_;
     MemcachedRounds rounds_;
     MemcachedFeed feed_;
+    TimeMs longest_ = 0;
     TimeMs now_ = 0;
 };
 
@@ -56,10 +57,10 @@ bool MemcachedStore::open(const MemcachedConf& conf, const SealKeys& keys) noexc
         if (!placement_.add(server.host, server.port, server.weight)) {
             return false;
         }
-        gaps_[i].open(conf.longest_absolute);
     }
     replicas_ = std::clamp<std::size_t>(conf.replicas, 1, conf.count);
-    rounds_.open(replicas_);
+    longest_ = conf.longest_absolute;
+    rounds_.open(replicas_, longest_);
     // The last key of the file is the oldest: all nodes have it while a new one is handed out.
     feed_.open(conf, keys.keys[keys.count - 1].id);
     return exchange_.open(conf, keys);
@@ -116,8 +117,11 @@ FeedHeard MemcachedStore::listen(std::span<FeedPlace> places, std::span<FeedNote
 }
 
 void MemcachedStore::repair_missed() noexcept {
+    if (health_.gaps.is_empty()) {
+        return;
+    }
     for (std::size_t i = 0; i < placement_.count(); ++i) {
-        if (!gaps_[i].is_empty() && exchange_.has_answered_once(i) && exchange_.has_time()) {
+        if (exchange_.has_answered_once(i) && exchange_.has_time()) {
             repair_missed(i);
         }
     }
@@ -125,18 +129,20 @@ void MemcachedStore::repair_missed() noexcept {
 
 // A get repairs what is behind. What it could not repair waits behind the others.
 void MemcachedStore::repair_missed(std::size_t server) noexcept {
-    MemcachedGaps& gaps = gaps_[server];
+    std::array<MemcachedGaps::Missed, kRepairsAtOnce> missed;
     std::array<StoreOp, kRepairsAtOnce> gets;
-    const std::size_t count = std::min(gets.size(), gaps.count());
+    const std::size_t count = health_.gaps.of_server(server, missed);
     for (std::size_t i = 0; i < count; ++i) {
-        gets[i].key = gaps[i].key;
-        gets[i].key_id = gaps[i].key_id;
+        gets[i].key = missed[i].key;
+        gets[i].key_id = missed[i].key_id;
     }
     rounds_.carry_out({gets.data(), count}, now_);
     for (const MemcachedTask& task : rounds_.tasks()) {
-        gaps.remove(task.op->key);
-        if (!task.done || !is_repaired(task, server)) {
-            gaps.add(task.op->key, task.op->key_id, now_);
+        const StoreOp& op = *task.op;
+        if (task.done && is_repaired(task, server)) {
+            health_.gaps.remove(server, op.key);
+        } else {
+            health_.gaps.defer(op.key);
         }
     }
 }

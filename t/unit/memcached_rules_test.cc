@@ -5,6 +5,15 @@
 #include <array>
 #include <initializer_list>
 
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <new>
+#include <vector>
+
 #include "store/memcached_gaps.h"
 #include "unit/zone_support.h"
 
@@ -292,36 +301,97 @@ StoreKey key_of(std::uint64_t number) {
     return key;
 }
 
-void a_missed_key_is_doubted_until_it_is_repaired(void**) {
+void miss(MemcachedGaps& gaps, std::size_t server, std::uint64_t n) {
+    gaps.add(server, key_of(n), 7, kNow, kHour);
+}
+
+std::vector<std::uint64_t> missed_by(MemcachedGaps& gaps, std::size_t server) {
+    std::array<MemcachedGaps::Missed, MemcachedGaps::kMost> all;
+    std::vector<std::uint64_t> numbers;
+    for (const auto& one : std::span(all).first(gaps.of_server(server, all))) {
+        numbers.push_back(load_le<std::uint64_t>(one.key.data()));
+    }
+    return numbers;
+}
+
+void a_missed_key_is_doubted_on_that_server_until_it_is_repaired(void**) {
     MemcachedGaps gaps;
-    gaps.open(kHour);
     assert_true(gaps.is_empty());
-    gaps.add(key_of(1), 7, kNow);
-    gaps.add(key_of(2), 7, kNow);
-    gaps.add(key_of(1), 7, kNow);
-    assert_int_equal(gaps.count(), 2);
-    assert_true(gaps.may_miss(key_of(1), kNow));
-    assert_false(gaps.may_miss(key_of(3), kNow));
-    gaps.remove(key_of(1));
-    gaps.remove(key_of(1));
-    assert_false(gaps.may_miss(key_of(1), kNow));
-    assert_true(gaps.may_miss(key_of(2), kNow));
+    miss(gaps, 0, 1);
+    miss(gaps, 0, 2);
+    miss(gaps, 0, 1);
+    miss(gaps, 3, 1);
+    assert_true(missed_by(gaps, 0) == (std::vector<std::uint64_t>{1, 2}));
+    assert_true(gaps.may_miss(0, key_of(1), kNow));
+    assert_true(gaps.may_miss(3, key_of(1), kNow));
+    assert_false(gaps.may_miss(3, key_of(2), kNow));
+    assert_false(gaps.may_miss(0, key_of(3), kNow));
+    gaps.defer(key_of(1));
+    assert_true(missed_by(gaps, 0) == (std::vector<std::uint64_t>{2, 1}));
+    gaps.remove(0, key_of(1));
+    gaps.remove(0, key_of(1));
+    assert_false(gaps.may_miss(0, key_of(1), kNow));
+    assert_true(gaps.may_miss(3, key_of(1), kNow));
+    gaps.remove(3, key_of(1));
+    gaps.remove(0, key_of(2));
+    assert_true(gaps.is_empty());
 }
 
 // A list that forgets the oldest would call a session absent that is on the other server.
 void more_than_fits_makes_every_key_doubtful_until_all_has_expired(void**) {
     MemcachedGaps gaps;
-    gaps.open(kHour);
     for (std::uint64_t i = 0; i < MemcachedGaps::kMost; ++i) {
-        gaps.add(key_of(i), 7, kNow);
+        miss(gaps, 1, i);
     }
-    assert_false(gaps.may_miss(key_of(1'000'000), kNow));
-    gaps.add(key_of(999'999), 7, kNow);
-    assert_int_equal(gaps.count(), MemcachedGaps::kMost);
-    assert_true(gaps.may_miss(key_of(1'000'000), kNow));
-    assert_true(gaps.may_miss(key_of(1'000'000), kNow + kHour));
-    assert_false(gaps.may_miss(key_of(1'000'000), kNow + kHour + 5 * kMinute));
-    assert_true(gaps.may_miss(key_of(1), kNow + kHour + 5 * kMinute));
+    assert_false(gaps.may_miss(1, key_of(1'000'000), kNow));
+    miss(gaps, 1, 999'999);
+    assert_int_equal(missed_by(gaps, 1).size(), MemcachedGaps::kMost);
+    assert_true(gaps.may_miss(1, key_of(1'000'000), kNow));
+    assert_false(gaps.may_miss(2, key_of(1'000'000), kNow));
+    assert_true(gaps.may_miss(1, key_of(1'000'000), kNow + kHour));
+    assert_false(gaps.may_miss(1, key_of(1'000'000), kNow + kHour + 5 * kMinute));
+    assert_true(gaps.may_miss(1, key_of(1), kNow + kHour + 5 * kMinute));
+}
+
+// Would catch: what one server missed asked of another that has its place in the list now.
+void other_servers_make_every_key_doubtful_if_anything_was_missed(void**) {
+    MemcachedGaps gaps;
+    gaps.renumber(kNow, kHour);
+    assert_false(gaps.may_miss(0, key_of(1), kNow));
+    miss(gaps, 0, 1);
+    gaps.renumber(kNow, kHour);
+    assert_true(gaps.may_miss(5, key_of(2), kNow));
+    assert_false(gaps.may_miss(5, key_of(2), kNow + kHour + 5 * kMinute));
+}
+
+// Would catch: a node that waits for ever for a worker that was killed, or trusts a server while
+// nobody can tell what it missed.
+void a_killed_holder_is_followed_and_a_stopped_one_is_not_waited_for(void**) {
+    void* const memory = mmap(nullptr, sizeof(MemcachedGaps), PROT_READ | PROT_WRITE,
+                              MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(memory != MAP_FAILED);
+    auto& gaps = *new (memory) MemcachedGaps;
+    miss(gaps, 0, 1);
+    const pid_t child = fork();
+    if (child == 0) {
+        for (std::uint64_t n = 2;; ++n) {  // killed anywhere in here
+            miss(gaps, 0, n % 50);
+            gaps.remove(0, key_of(n % 50));
+        }
+    }
+    usleep(20'000);
+    kill(child, SIGSTOP);
+    int status = 0;
+    waitpid(child, &status, WUNTRACED);
+    gaps.may_miss(0, key_of(7), kNow);  // comes back, whatever the child holds
+    miss(gaps, 0, 1'000);
+    assert_true(gaps.may_miss(0, key_of(1'000), kNow));
+    kill(child, SIGKILL);
+    waitpid(child, &status, 0);
+    miss(gaps, 0, 2'000);
+    assert_true(gaps.may_miss(0, key_of(2'000), kNow));
+    gaps.remove(0, key_of(2'000));
+    munmap(memory, sizeof(MemcachedGaps));
 }
 
 }  // namespace
@@ -341,7 +411,9 @@ int main() {
         cmocka_unit_test(a_touch_never_goes_back),
         cmocka_unit_test(a_damaged_activity_is_unknown_unless_another_replica_has_it),
         cmocka_unit_test(a_get_levels_the_activities),
-        cmocka_unit_test(a_missed_key_is_doubted_until_it_is_repaired),
+        cmocka_unit_test(a_missed_key_is_doubted_on_that_server_until_it_is_repaired),
+        cmocka_unit_test(other_servers_make_every_key_doubtful_if_anything_was_missed),
+        cmocka_unit_test(a_killed_holder_is_followed_and_a_stopped_one_is_not_waited_for),
         cmocka_unit_test(more_than_fits_makes_every_key_doubtful_until_all_has_expired),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);

@@ -1,7 +1,9 @@
 #include "nginx/tier/store_conf.h"
 
+#include <functional>
 #include <new>
 
+#include "nginx/clock.h"
 #include "nginx/conf_text.h"
 #include "nginx/str.h"
 #include "nginx/tier/store_queue.h"
@@ -15,6 +17,19 @@ constexpr TimeMs kCheckBudget = 2 * kSecond;
 // Realms may share servers: their names and keys differ. A file belongs to one.
 bool share_a_file(const StoreConf& a, const StoreConf& b) noexcept {
     return a.is_lmdb() && b.is_lmdb() && a.lmdb.path == b.lmdb.path;
+}
+
+// What the zone knows of servers, it knows by their numbers.
+void note_servers(const MemcachedConf& conf, StoreHealth& health) noexcept {
+    std::uint64_t digest = 1;
+    for (std::size_t i = 0; i < conf.count; ++i) {
+        const MemcachedServer& server = conf.servers[i];
+        digest = digest * 0x100000001b3 + std::hash<std::string_view>()(server.host) + server.port;
+    }
+    const std::uint64_t before = health.servers.exchange(digest);
+    if (before != 0 && before != digest) {
+        health.gaps.renumber(now_ms(), conf.longest_absolute);
+    }
 }
 
 }  // namespace
@@ -65,6 +80,9 @@ char* finish_store(ngx_conf_t* cf, const MainConf& conf, RealmConf& realm,
 
 void set_store_keys(RealmConf& realm) noexcept {
     StoreConf& store = *realm.store;
+    if (!store.is_lmdb()) {
+        note_servers(store.memcached, realm.shared->store);
+    }
     // (Fails for an empty ring only.)
     if (realm.keys.seal_keys(store.keys)) {
         // The oldest key, which all nodes have while a new one is being handed out; and a public id
