@@ -158,8 +158,8 @@ void Reseeding::write_ended() noexcept {
     }
 }
 
-// What was not certain any more when the server went may have ended elsewhere. Where another replica
-// has it, looking it up puts right what the new server lacks.
+// What was not certain any more when the server went may have ended elsewhere. Where another
+// replica has it, looking it up puts right what the new server lacks.
 void Reseeding::write_session(const Handle& handle) noexcept {
     SessionView view;
     const ByteSpan record = worker_scratch();
