@@ -115,8 +115,9 @@ sub _burst {
 }
 
 # Instructions per request of one kind of server in user space; with `functions`, also where they go:
-# { name => [self, inclusive] }, per request. The zone is small, or the sweep, which has its time by
-# the clock, would count fifty times what it is beside requests that valgrind slows down.
+# { name => [self, inclusive] }, per request. What has its time by the clock (the sweep, the thread that
+# follows a store's feed) is left out of the total: beside requests that valgrind slows down it would
+# count fifty times what it is.
 sub instructions {
     my ($self, $kind, %option) = @_;
     my @total;
@@ -136,7 +137,9 @@ sub instructions {
         $self->load('get', $server, count => $count, tokens => $tokens, connections => 1,
             hot => 1, %{ $option{load} // {} });
         $self->{servers}->stop("callgrind-$kind");
-        push @total, _total($output);
+        my $by_the_clock = _annotated($output, 'yes');
+        push @total, _total($output) - sum(0, map { $_->[1] }
+            grep { $_->[0] =~ /^(?:ngx_event_expire_timers|start_thread)$/ } @{$by_the_clock});
         push @function, _functions($output) if $option{functions};
         unlink $output;
     }
@@ -176,20 +179,30 @@ sub _functions {
     my ($output) = @_;
     my %found;
     for my $inclusive (0, 1) {
-        my $how = $inclusive ? 'yes' : 'no';
-        open my $pipe, '-|', 'callgrind_annotate', '--auto=no', '--threshold=100', "--inclusive=$how", $output
-            or die "callgrind_annotate: $!\n";
-        while (my $line = <$pipe>) {
-            my ($count, $name) = $line =~ /^\s*([\d,]+)\s+(?:\([^)]*%\)\s+)?[^:]*:(.*?)(?:\s\[[^\]]*\])?$/ or next;
-            $count =~ tr/,//d;
+        for my $line (@{ _annotated($output, $inclusive ? 'yes' : 'no') }) {
+            my ($name, $count) = @{$line};
             $found{$name} //= [0, 0];
             # Lines inlined from a header are listed apart: their own costs add up, sums do not.
             my $entry = $found{$name};
             $entry->[$inclusive] = $inclusive ? max($entry->[1], $count) : $entry->[0] + $count;
         }
-        close $pipe;
     }
     return \%found;
+}
+
+# [name, instructions] of each function; with `inclusive` yes, of what it calls, too.
+sub _annotated {
+    my ($output, $inclusive) = @_;
+    my @found;
+    open my $pipe, '-|', 'callgrind_annotate', '--auto=no', '--threshold=100', "--inclusive=$inclusive", $output
+        or die "callgrind_annotate: $!\n";
+    while (my $line = <$pipe>) {
+        my ($count, $name) = $line =~ /^\s*([\d,]+)\s+(?:\([^)]*%\)\s+)?[^:]*:(.*?)(?:\s\[[^\]]*\])?$/ or next;
+        $count =~ tr/,//d;
+        push @found, [$name, $count];
+    }
+    close $pipe;
+    return \@found;
 }
 
 # Runs the code while clients send requests (mode get or create) for so many seconds; returns the
