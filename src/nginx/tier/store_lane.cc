@@ -5,6 +5,7 @@
 
 #include "nginx/clock.h"
 #include "nginx/conf.h"
+#include "nginx/tier/store_batch.h"
 #include "nginx/tier/store_conf.h"
 #include "nginx/tier/store_queue.h"
 #include "nginx/tier/store_report.h"
@@ -13,28 +14,11 @@
 
 namespace sg::ngx {
 
-// Fixed in place: one per lane, used again and again. While it is in flight the thread owns `ops`.
-struct StoreLane::Batch {
-    ngx_thread_task_t task{};
-    StoreLane* lane = nullptr;
-    Store* store = nullptr;
-    TimeMs now = 0;
-    std::int64_t took_us = 0;
-    std::size_t count = 0;
-    StoreErrand* errand = nullptr;
-    std::array<StoreOp, kMostInBatch> ops;
-    std::array<StoreTask*, kMostInBatch> tasks{};
-};
-
 namespace {
 
 constexpr ngx_msec_t kRetryInterval = 500;
 constexpr std::int64_t kLongGathering = 500;    // microseconds, some rounds of the event loop
 constexpr ngx_msec_t kLongestGoodbye = 10'000;  // how long an exiting worker goes on trying
-
-bool is_write(const StoreOp& op) noexcept {
-    return op.verb != StoreVerb::get;
-}
 
 }  // namespace
 
@@ -247,8 +231,7 @@ void StoreLane::finish(StoreTask* task) noexcept {
         detach(*watcher);
         watcher->answered(*watcher, task->op);
     }
-    if (is_write(task->op) && task->op.verb != StoreVerb::touch &&
-        task->op.answer == StoreAnswer::unknown) {
+    if (must_be_written(*task)) {
         retry_later(task);
         return;
     }
@@ -257,12 +240,16 @@ void StoreLane::finish(StoreTask* task) noexcept {
 
 void StoreLane::retry_later(StoreTask* task) noexcept {
     report_failed_write(*realm_, post_.log);
-    task->next = retries_;
-    retries_ = task;
-    ++retry_count_;
+    keep(task);
     if (!retry_.timer_set) {
         ngx_add_timer(&retry_, kRetryInterval);  // holds back a graceful exit, for a while
     }
+}
+
+void StoreLane::keep(StoreTask* task) noexcept {
+    task->next = retries_;
+    retries_ = task;
+    ++retry_count_;
 }
 
 void StoreLane::retry_event(ngx_event_t* event) noexcept {
@@ -270,11 +257,7 @@ void StoreLane::retry_event(ngx_event_t* event) noexcept {
     if (is_exiting()) {
         lane.exiting_since_ = lane.exiting_since_ != 0 ? lane.exiting_since_ : ngx_current_msec;
         if (ngx_current_msec - lane.exiting_since_ > kLongestGoodbye) {
-            ngx_log_error(NGX_LOG_ALERT, event->log, 0,
-                          "session guard: realm \"%V\": the store did not take %uz changes before "
-                          "this worker had to go",
-                          &lane.realm_->name, lane.retry_count_);
-            return;
+            return;  // flush() tries for the last time
         }
     }
     lane.take_retries();
@@ -292,44 +275,6 @@ void StoreLane::take_retries() noexcept {
 void StoreLane::send(StoreErrand& errand) noexcept {
     errand_ = &errand;
     dispatch();
-}
-
-// The batch that was in flight when the event loop ended: carried out, but nobody was told.
-void StoreLane::reclaim() noexcept {
-    for (std::size_t i = 0; busy_ && i < batch_->count; ++i) {
-        StoreTask* const task = batch_->tasks[i];
-        task->op = std::move(batch_->ops[i]);
-        task->watchers = nullptr;  // the requests are gone
-        if (is_write(task->op) && task->op.answer == StoreAnswer::unknown) {
-            append(task);
-        } else {
-            delete task;
-        }
-    }
-    busy_ = false;
-}
-
-void StoreLane::flush() noexcept {
-    reclaim();
-    take_retries();
-    while (first_ != nullptr && batch_ != nullptr) {
-        batch_->store = store_.get();
-        batch_->now = now_ms();
-        collect();
-        run_in_thread(batch_.get(), nullptr);
-        bool known = false;
-        for (std::size_t i = 0; i < batch_->count; ++i) {
-            known = known || batch_->ops[i].answer != StoreAnswer::unknown;
-            delete batch_->tasks[i];
-        }
-        if (!known) {
-            ngx_log_error(NGX_LOG_ALERT, post_.log, 0,
-                          "session guard: realm \"%V\": the store did not take %uz changes before "
-                          "this worker had to go",
-                          &realm_->name, waiting_ + batch_->count);
-            return;
-        }
-    }
 }
 
 }  // namespace sg::ngx

@@ -106,6 +106,9 @@ class StoreLane {
     void account(std::size_t count, std::int64_t took_us) noexcept;
     void finish(StoreTask* task) noexcept;
     void retry_later(StoreTask* task) noexcept;
+    void keep(StoreTask* task) noexcept;
+    bool sort_out() noexcept;
+    void report_lost(ngx_log_t* log) const noexcept;
     void reclaim() noexcept;
     void take_retries() noexcept;
 

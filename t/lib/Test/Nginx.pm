@@ -83,15 +83,15 @@ sub _assert_at_end {
     $asserted = 1;
     local $?;
 
-    $_->_stop_all() for @instances;
+    _stop_all();
     Test::Nginx::AtEnd::assert_all(@instances);
     return;
 }
 
+# The servers that a test object runs may serve the nginx of another.
 sub _stop_all {
-    my ($self) = @_;
-    $self->stop();
-    $self->stop_daemons();
+    $_->stop() for @instances;
+    $_->stop_daemons() for @instances;
     return;
 }
 
@@ -100,7 +100,7 @@ END {
         my $status = $?;
         my $builder = Test::More->builder();
         _assert_at_end() if $status == 0 && $builder->expected_tests();
-        $_->_stop_all() for @instances;
+        _stop_all();
         my $good = $status == 0 && $builder->is_passing();
         $_->_clean($good) for @instances;
         $? = $status;    ## no critic (RequireLocalizedPunctuationVars)
