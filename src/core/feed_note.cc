@@ -5,7 +5,14 @@
 namespace sg {
 namespace {
 
-enum : std::size_t { kLayoutAt = 0, kPieceAt = 1, kReservedAt = 2, kEpochAt = 4, kNumberAt = 12 };
+enum : std::size_t {
+    kLayoutAt = 0,
+    kPieceAt = 1,
+    kReservedAt = 2,
+    kEpochAt = 4,
+    kNumberAt = 12,
+    kChainAt = 20
+};
 enum class Piece : std::uint8_t { head = 0, slot = 1 };
 
 void encode_fixed(Piece piece, const FeedPosition& at, std::uint8_t* to) noexcept {
@@ -14,6 +21,7 @@ void encode_fixed(Piece piece, const FeedPosition& at, std::uint8_t* to) noexcep
     store_le<std::uint16_t>(to + kReservedAt, 0);
     store_le<std::uint64_t>(to + kEpochAt, at.epoch);
     store_le<std::uint64_t>(to + kNumberAt, at.number);
+    store_le<std::uint64_t>(to + kChainAt, at.chain);
 }
 
 std::optional<FeedPosition> decode_fixed(Piece piece, ByteView bytes) noexcept {
@@ -23,7 +31,8 @@ std::optional<FeedPosition> decode_fixed(Piece piece, ByteView bytes) noexcept {
         return std::nullopt;
     }
     return FeedPosition{.epoch = load_le<std::uint64_t>(bytes.data() + kEpochAt),
-                        .number = load_le<std::uint64_t>(bytes.data() + kNumberAt)};
+                        .number = load_le<std::uint64_t>(bytes.data() + kNumberAt),
+                        .chain = load_le<std::uint64_t>(bytes.data() + kChainAt)};
 }
 
 bool is_known(std::uint8_t what) noexcept {
@@ -32,6 +41,11 @@ bool is_known(std::uint8_t what) noexcept {
 }
 
 }  // namespace
+
+std::uint64_t feed_chain(ByteView sealed) noexcept {
+    constexpr std::size_t kSize = sizeof(std::uint64_t);
+    return sealed.size() >= kSize ? load_le<std::uint64_t>(sealed.last(kSize).data()) : 0;
+}
 
 void encode_feed_head(const FeedPosition& last,
                       std::span<std::uint8_t, kFeedFixedBytes> out) noexcept {

@@ -69,6 +69,7 @@ struct ZoneRoot {
     struct SharedPlace {  // a FeedPlace
         std::atomic<std::uint64_t> epoch;
         std::atomic<std::uint64_t> next;
+        std::atomic<std::uint64_t> chain;
     };
     std::array<SharedPlace, kMaxServers> places;
     std::array<std::atomic<TimeMs>, kMaxServers> reseeded;  // servers, by the time they came up

@@ -58,7 +58,7 @@ int read_head(const LmdbContext& context, FeedPosition& head) noexcept {
 }
 
 int put(const LmdbContext& context, std::uint8_t key_id, RandomPool& random, std::uint64_t number,
-        LmdbSlot slot, ByteView plain) noexcept {
+        LmdbSlot slot, ByteView plain, std::uint64_t& chain) noexcept {
     std::array<std::uint8_t, kMaxFeedBytes + kSealBytes> sealed;
     std::array<std::uint8_t, kNonceBytes> nonce;
     const std::size_t size =
@@ -68,6 +68,7 @@ int put(const LmdbContext& context, std::uint8_t key_id, RandomPool& random, std
     if (size == 0) {
         return ENOMEM;
     }
+    chain = feed_chain(ByteView(sealed).first(size));
     const LmdbEntryKey bytes = lmdb_entry_key(place_key(number), slot);
     MDB_val name = value_of(bytes);
     MDB_val value = value_of(ByteView(sealed).first(size));
@@ -81,12 +82,15 @@ int remove(const LmdbContext& context, std::uint64_t number) noexcept {
     return rc == MDB_NOTFOUND ? 0 : rc;
 }
 
+// Behind `head`, which then says so.
 int put_slot(const LmdbContext& context, std::uint8_t key_id, RandomPool& random,
-             const FeedPosition& at, std::span<const FeedNote> notes) noexcept {
+             FeedPosition& head, std::span<const FeedNote> notes) noexcept {
     std::array<std::uint8_t, kMaxFeedBytes> plain;
+    const FeedPosition at{head.epoch, head.number + 1, head.chain};
     const std::size_t size = encode_feed_slot(at, notes, plain);
-    const int rc =
-        put(context, key_id, random, at.number, LmdbSlot::feed_slot, ByteView(plain).first(size));
+    const int rc = put(context, key_id, random, at.number, LmdbSlot::feed_slot,
+                       ByteView(plain).first(size), head.chain);
+    head.number = at.number;
     return rc == 0 && at.number > kRing ? remove(context, at.number - kRing) : rc;
 }
 
@@ -95,7 +99,7 @@ int begin_epoch(RandomPool& random, FeedPosition& head) noexcept {
     if (!random.take(epoch)) {
         return ENOMEM;
     }
-    head = {.epoch = std::max<std::uint64_t>(load_le<std::uint64_t>(epoch.data()), 1), .number = 0};
+    head = {std::max<std::uint64_t>(load_le<std::uint64_t>(epoch.data()), 1), 0, 0};
     return 0;
 }
 
@@ -122,7 +126,6 @@ int lmdb_tell(const LmdbContext& context, std::uint8_t key_id, RandomPool& rando
             rc = read_head(context, head);
             rc = rc == 0 && head.epoch == 0 ? begin_epoch(random, head) : rc;
         }
-        ++head.number;
         rc = rc == 0 ? put_slot(context, key_id, random, head, std::span(notes).first(count)) : rc;
     }
     if (rc != 0 || !begun) {
@@ -130,7 +133,8 @@ int lmdb_tell(const LmdbContext& context, std::uint8_t key_id, RandomPool& rando
     }
     std::array<std::uint8_t, kFeedFixedBytes> plain;
     encode_feed_head(head, plain);
-    return put(context, key_id, random, 0, LmdbSlot::feed_head, plain);
+    std::uint64_t unused = 0;
+    return put(context, key_id, random, 0, LmdbSlot::feed_head, plain, unused);
 }
 
 int lmdb_listen(const LmdbContext& context, FeedPlace& place, std::span<FeedNote> notes,
@@ -155,8 +159,7 @@ int lmdb_listen(const LmdbContext& context, FeedPlace& place, std::span<FeedNote
         const std::span<FeedNote> room = notes.subspan(count);
         const ByteView bytes =
             sealed.empty() ? ByteView() : open(context, place.next, sealed, plain);
-        const auto told =
-            decode_feed_slot(bytes, {.epoch = place.epoch, .number = place.next}, room);
+        const auto told = decode_feed_slot(bytes, {place.epoch, place.next, place.chain}, room);
         if (!told.has_value()) {
             break;
         }
@@ -166,11 +169,12 @@ int lmdb_listen(const LmdbContext& context, FeedPlace& place, std::span<FeedNote
         }
         count += told.value();
         ++place.next;
+        place.chain = feed_chain(sealed);
     }
-    if (in_reach && place.next == head.number + 1) {
+    if (in_reach && place.next == head.number + 1 && place.chain == head.chain) {
         heard = FeedHeard::whole;
     } else {
-        place = {.epoch = head.epoch, .next = head.number + 1};
+        place = {head.epoch, head.number + 1, head.chain};
     }
     return 0;
 }

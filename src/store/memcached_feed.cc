@@ -8,8 +8,8 @@ namespace sg {
 namespace {
 
 constexpr TimeMs kSlotLife = kHour;
-constexpr int kMostRounds = 8;                 // of looking for a free number
-constexpr std::uint64_t kFurthestBack = 4096;  // slots that a node reads up; beyond, it is a gap
+constexpr int kMostRounds = 8;         // of looking for a free number
+constexpr std::uint64_t kRing = 4096;  // slots that a node reads up; beyond, it is a gap
 
 }  // namespace
 
@@ -46,9 +46,8 @@ std::optional<std::size_t> MemcachedFeed::open_slot(const MemcachedExchange::Que
     return decode_feed_slot(bytes, at, notes);
 }
 
-// Only ever forward: with the cas of the head that was read.
-void MemcachedFeed::put_head(std::size_t server, const FeedPosition& head, std::uint64_t cas,
-                             TimeMs) noexcept {
+void MemcachedFeed::put_head(std::size_t server, const FeedPosition& head,
+                             std::uint64_t cas) noexcept {
     std::array<std::uint8_t, kFeedFixedBytes> plain;
     encode_feed_head(head, plain);
     ByteArena::Place place;
@@ -58,12 +57,12 @@ void MemcachedFeed::put_head(std::size_t server, const FeedPosition& head, std::
 }
 
 // A server without a head, or with one that cannot be read, begins a new epoch.
-void MemcachedFeed::make_head(std::size_t server, std::uint64_t cas, TimeMs now) noexcept {
+void MemcachedFeed::make_head(std::size_t server, std::uint64_t cas) noexcept {
     FeedPosition head;
     std::array<std::uint8_t, sizeof head.epoch> epoch;
     if (RAND_bytes(epoch.data(), static_cast<int>(epoch.size())) == 1) {
         head.epoch = std::max<std::uint64_t>(load_le<std::uint64_t>(epoch.data()), 1);
-        put_head(server, head, cas, now);
+        put_head(server, head, cas);
     }
 }
 
@@ -84,6 +83,7 @@ void MemcachedFeed::clear() noexcept {
     for (std::size_t i = 0; i < servers_; ++i) {
         turns_[i].count = 0;
         turns_[i].told = false;
+        next_[i].landed = false;  // what an earlier batch had no time for
     }
 }
 
@@ -108,8 +108,8 @@ void MemcachedFeed::tell(TimeMs now) noexcept {
             turn.tried = false;
             if (turn.count > 0 && !turn.told && exchange_.is_up(i)) {
                 goes_on = true;
-                try_slot(i, now);
-                ask(i, next_[i]);
+                try_next(i, now);
+                ask(i, next_[i].at);
             }
         }
         if (!goes_on) {
@@ -118,63 +118,75 @@ void MemcachedFeed::tell(TimeMs now) noexcept {
         exchange_.run();
         for (std::size_t i = 0; i < servers_; ++i) {
             if (turns_[i].asked && exchange_.has_answered(i)) {
-                hear_tried(i, now);
+                hear_tried(i);
             }
         }
     }
 }
 
-// Takes the next number, if it is known and nobody else takes it.
-void MemcachedFeed::try_slot(std::size_t server, TimeMs now) noexcept {
+// Takes the next number, where it is known; or has the head come as far.
+void MemcachedFeed::try_next(std::size_t server, TimeMs now) noexcept {
     Turn& turn = turns_[server];
-    const FeedPosition& at = next_[server];
+    Next& next = next_[server];
+    if (next.landed) {
+        put_head(server, {next.at.epoch, next.at.number, next.own_chain}, next.cas);
+        return;
+    }
     std::array<std::uint8_t, kMaxFeedBytes> plain;
     const std::size_t size =
-        at.epoch != 0 ? encode_feed_slot(at, std::span(turn.notes).first(turn.count), plain) : 0;
-    turn.tried = size != 0 && codec_.seal_bytes(slot_key(at), kFeedKind, key_id_,
+        next.at.epoch != 0
+            ? encode_feed_slot(next.at, std::span(turn.notes).first(turn.count), plain)
+            : 0;
+    turn.tried = size != 0 && codec_.seal_bytes(slot_key(next.at), kFeedKind, key_id_,
                                                 ByteView(plain).first(size), sealed_, turn.own);
     if (turn.tried) {
-        const MemcachedName name = memcached_name(MemcachedSlot::feed_slot, slot_key(at));
+        const MemcachedName name = memcached_name(MemcachedSlot::feed_slot, slot_key(next.at));
         exchange_.put(server, name, sealed_.view(turn.own), now + kSlotLife, 0);
+        next.own_chain = feed_chain(sealed_.view(turn.own));
     }
 }
 
-void MemcachedFeed::hear_tried(std::size_t server, TimeMs now) noexcept {
+bool MemcachedFeed::is_own_slot(const Turn& turn) const noexcept {
+    const MemcachedExchange::Question& slot = exchange_[turn.question + 1];
+    return turn.tried && slot.found &&
+           std::ranges::equal(exchange_.value(slot), sealed_.view(turn.own));
+}
+
+void MemcachedFeed::hear_tried(std::size_t server) noexcept {
     Turn& turn = turns_[server];
+    Next& next = next_[server];
     const MemcachedExchange::Question& of_head = exchange_[turn.question];
     FeedPosition head;
     if (!of_head.found || !open_head(of_head, head)) {
-        make_head(server, of_head.cas, now);
-        next_[server] = {};
+        make_head(server, of_head.cas);
+        next = {};
         return;
     }
-    FeedPosition& next = next_[server];
-    // A number that the head has left behind was taken again after its slot had gone: nobody reads
-    // it.
-    if (head.epoch != next.epoch || next.number <= head.number) {
-        next = {.epoch = head.epoch, .number = head.number + 1};
-        return;
+    next.cas = of_head.cas;
+    if (head.epoch != next.at.epoch || head.number >= next.at.number) {
+        // A slot that went in when the head had long been past it is read by nobody.
+        turn.told = head.epoch == next.at.epoch && next.landed;
+        next = {.at = {head.epoch, head.number + 1, head.chain}, .cas = of_head.cas};
+    } else if (!next.landed) {
+        next.landed = is_own_slot(turn);
+        pass_others(turn, next);
     }
-    for (std::size_t i = 0; i < kWindow; ++i) {
+}
+
+// Behind what others have told, and the head does not say yet.
+void MemcachedFeed::pass_others(const Turn& turn, Next& next) const noexcept {
+    for (std::size_t i = 0; !next.landed && i < kWindow; ++i) {
         const MemcachedExchange::Question& slot = exchange_[turn.question + 1 + i];
-        const bool is_own = i == 0 && turn.tried && slot.found &&
-                            std::ranges::equal(exchange_.value(slot), sealed_.view(turn.own));
-        if (is_own) {
-            turn.told = true;
-            put_head(server, next, of_head.cas, now);
-        }
         if (!slot.found) {
-            return;  // the first free one
-        }
-        ++next.number;
-        if (is_own) {
             return;
         }
+        ++next.at.number;
+        next.at.chain = feed_chain(exchange_.value(slot));
     }
 }
 
 FeedHeard MemcachedFeed::listen(std::span<FeedPlace> places, std::span<FeedNote> notes,
-                                std::size_t& count, TimeMs now) noexcept {
+                                std::size_t& count) noexcept {
     count = 0;
     sealed_.clear();
     if (places.size() < servers_ || !exchange_.clear(servers_ * (1 + kWindow))) {
@@ -183,7 +195,7 @@ FeedHeard MemcachedFeed::listen(std::span<FeedPlace> places, std::span<FeedNote>
     for (std::size_t i = 0; i < servers_; ++i) {
         turns_[i].asked = false;
         if (exchange_.is_up(i)) {
-            ask(i, {.epoch = places[i].epoch, .number = places[i].next});
+            ask(i, {places[i].epoch, places[i].next, places[i].chain});
         }
     }
     exchange_.run();
@@ -192,8 +204,7 @@ FeedHeard MemcachedFeed::listen(std::span<FeedPlace> places, std::span<FeedNote>
     bool unknown = false;
     for (std::size_t i = 0; i < servers_; ++i) {
         const bool answered = turns_[i].asked && exchange_.has_answered(i);
-        const FeedHeard heard =
-            answered ? hear(i, places[i], notes, count, now) : FeedHeard::unknown;
+        const FeedHeard heard = answered ? hear(i, places[i], notes, count) : FeedHeard::unknown;
         gap = gap || heard == FeedHeard::gap;
         more = more || heard == FeedHeard::more;
         unknown = unknown || heard == FeedHeard::unknown;
@@ -209,21 +220,20 @@ FeedHeard MemcachedFeed::listen(std::span<FeedPlace> places, std::span<FeedNote>
 
 // The head was read before the slots: all up to it must be there.
 FeedHeard MemcachedFeed::hear(std::size_t server, FeedPlace& place, std::span<FeedNote> notes,
-                              std::size_t& count, TimeMs now) noexcept {
+                              std::size_t& count) noexcept {
     const std::size_t question = turns_[server].question;
     const MemcachedExchange::Question& of_head = exchange_[question];
     FeedPosition head;
     if (!of_head.found || !open_head(of_head, head)) {
-        make_head(server, of_head.cas, now);
+        make_head(server, of_head.cas);
         return FeedHeard::unknown;
     }
     const bool in_reach = head.epoch == place.epoch && place.next > 0 &&
-                          head.number + kFurthestBack >= place.next &&
-                          place.next + kFurthestBack > head.number;
+                          place.next <= head.number + 1 && head.number - place.next + 1 <= kRing;
     const FeedHeard heard =
         in_reach ? hear_slots(question + 1, head, place, notes, count) : FeedHeard::gap;
     if (heard == FeedHeard::gap) {
-        place = {.epoch = head.epoch, .next = std::max(head.number, in_reach ? place.next : 0) + 1};
+        place = {head.epoch, head.number + 1, head.chain};
     }
     return heard;
 }
@@ -231,14 +241,11 @@ FeedHeard MemcachedFeed::hear(std::size_t server, FeedPlace& place, std::span<Fe
 FeedHeard MemcachedFeed::hear_slots(std::size_t question, const FeedPosition& head,
                                     FeedPlace& place, std::span<FeedNote> notes,
                                     std::size_t& count) noexcept {
-    for (std::size_t i = 0; i < kWindow; ++i) {
+    for (std::size_t i = 0; i < kWindow && place.next <= head.number; ++i) {
         const MemcachedExchange::Question& slot = exchange_[question + i];
-        if (!slot.found) {
-            const bool goes_on = i + 1 < kWindow && exchange_[question + i + 1].found;
-            return place.next <= head.number || goes_on ? FeedHeard::gap : FeedHeard::whole;
-        }
         const std::span<FeedNote> room = notes.subspan(count);
-        const auto told = open_slot(slot, {.epoch = place.epoch, .number = place.next}, room);
+        const auto told = slot.found ? open_slot(slot, {place.epoch, place.next, place.chain}, room)
+                                     : std::optional<std::size_t>();
         if (!told.has_value()) {
             return FeedHeard::gap;
         }
@@ -247,8 +254,12 @@ FeedHeard MemcachedFeed::hear_slots(std::size_t question, const FeedPosition& he
         }
         count += told.value();
         ++place.next;
+        place.chain = feed_chain(exchange_.value(slot));
     }
-    return FeedHeard::more;
+    if (place.next <= head.number) {
+        return FeedHeard::more;
+    }
+    return place.chain == head.chain ? FeedHeard::whole : FeedHeard::gap;
 }
 
 }  // namespace sg

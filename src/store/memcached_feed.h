@@ -1,7 +1,7 @@
 // The feed (store.h) in memcached: on each server a head, and slots that are numbered one after the
-// other. A number is taken by writing its slot, with "add": so whoever has a number has told what
-// it is for, and there is no number without a slot. The head says how far it had come at least; it
-// makes a slot that is missing (evicted, expired) different from one that is not there yet.
+// other. A number is taken by writing its slot, with "add"; it counts when the head, which is moved
+// with the cas it was read with, has come as far. Nobody reads beyond the head, so one that goes
+// back, or a slot that is missing (evicted, expired), shows.
 //
 // An operation is told on one server: whoever hears all servers hears it.
 #pragma once
@@ -35,8 +35,8 @@ class MemcachedFeed {
     bool has_told(std::size_t server) const noexcept { return turns_[server].told; }
 
     // Store::listen, within a batch of the exchange.
-    FeedHeard listen(std::span<FeedPlace> places, std::span<FeedNote> notes, std::size_t& count,
-                     TimeMs now) noexcept;
+    FeedHeard listen(std::span<FeedPlace> places, std::span<FeedNote> notes,
+                     std::size_t& count) noexcept;
 
   private:
     static constexpr std::size_t kWindow = 16;  // slots looked at in one question
@@ -53,21 +53,30 @@ class MemcachedFeed {
         bool tried = false;
     };
 
+    // Where a server's feed was last. Epoch 0: not known.
+    struct Next {
+        FeedPosition at;        // of the slot to write
+        std::uint64_t cas = 0;  // of the head
+        bool landed = false;    // the slot is there; the head has not come as far
+        std::uint64_t own_chain = 0;
+    };
+
     StoreKey slot_key(const FeedPosition& at) const noexcept;
     bool open_head(const MemcachedExchange::Question& question, FeedPosition& head) noexcept;
     std::optional<std::size_t> open_slot(const MemcachedExchange::Question& question,
                                          const FeedPosition& at,
                                          std::span<FeedNote> notes) noexcept;
-    void put_head(std::size_t server, const FeedPosition& head, std::uint64_t cas,
-                  TimeMs now) noexcept;
-    void make_head(std::size_t server, std::uint64_t cas, TimeMs now) noexcept;
+    void put_head(std::size_t server, const FeedPosition& head, std::uint64_t cas) noexcept;
+    void make_head(std::size_t server, std::uint64_t cas) noexcept;
     void ask(std::size_t server, const FeedPosition& from) noexcept;
 
-    void try_slot(std::size_t server, TimeMs now) noexcept;
-    void hear_tried(std::size_t server, TimeMs now) noexcept;
+    void try_next(std::size_t server, TimeMs now) noexcept;
+    void hear_tried(std::size_t server) noexcept;
+    bool is_own_slot(const Turn& turn) const noexcept;
+    void pass_others(const Turn& turn, Next& next) const noexcept;
 
     FeedHeard hear(std::size_t server, FeedPlace& place, std::span<FeedNote> notes,
-                   std::size_t& count, TimeMs now) noexcept;
+                   std::size_t& count) noexcept;
     FeedHeard hear_slots(std::size_t question, const FeedPosition& head, FeedPlace& place,
                          std::span<FeedNote> notes, std::size_t& count) noexcept;
 
@@ -79,7 +88,7 @@ class MemcachedFeed {
     MemcachedName head_name_{};
     std::size_t count_ = 0;
     std::array<Turn, kMaxServers> turns_;
-    std::array<FeedPosition, kMaxServers> next_{};  // where the feeds were last; epoch 0: not known
+    std::array<Next, kMaxServers> next_{};
     ByteArena sealed_;
 };
 

@@ -113,7 +113,7 @@ void MemcachedStore::tell(std::span<MemcachedTask> tasks) noexcept {
 FeedHeard MemcachedStore::listen(std::span<FeedPlace> places, std::span<FeedNote> notes,
                                  std::size_t& count, TimeMs now) noexcept {
     exchange_.begin(now);
-    return feed_.listen(places, notes, count, now);
+    return feed_.listen(places, notes, count);
 }
 
 void MemcachedStore::repair_missed() noexcept {

@@ -63,6 +63,7 @@ struct StoreOp {
 struct FeedPlace {
     std::uint64_t epoch = 0;
     std::uint64_t next = 0;
+    std::uint64_t chain = 0;  // of the slot before (core/feed_note.h)
 };
 
 // What an operation that was answered is told as; nullopt: it is nobody else's concern.

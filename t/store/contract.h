@@ -43,10 +43,13 @@ class Backend {
 
     // Whether connections of several processes lead to the same entries.
     virtual bool spans_processes() const { return true; }
+    // Whether the feed lies among the entries, for dump, write and remove.
+    virtual bool shows_feed() const { return true; }
 
     // Every replica of an entry has a name of its own here.
     virtual std::map<std::string, RawValue> dump() = 0;
     virtual bool write(const std::string& name, const RawValue& value) = 0;
+    virtual bool remove(const std::string& name) = 0;
 };
 
 // Adds every case, as "<backend>: <behaviour>".

@@ -53,6 +53,11 @@ int tear_down(void** state) {
     return 0;
 }
 
+bool has(const Backend& backend, Needs needs) {
+    return needs == Needs::nothing ||
+           (needs == Needs::processes ? backend.spans_processes() : backend.shows_feed());
+}
+
 // cmocka keeps pointers to names and states.
 const char* keep_name(const std::string& store, const char* behaviour) {
     static std::deque<std::string> names;
@@ -63,10 +68,10 @@ const char* keep_name(const std::string& store, const char* behaviour) {
 
 void add_contract(std::vector<CMUnitTest>& tests, Backend& backend) {
     static std::deque<Running> all;
-    for (const auto cases :
-         {rule_cases(), format_cases(), batch_cases(), together_cases(), feed_cases()}) {
+    for (const auto cases : {rule_cases(), format_cases(), batch_cases(), together_cases(),
+                             feed_cases(), feed_gap_cases()}) {
         for (const Case& one : cases) {
-            if (one.of_processes && !backend.spans_processes()) {
+            if (!has(backend, one.needs)) {
                 continue;
             }
             Running& running =

@@ -69,10 +69,15 @@ class Bench {
 };
 
 using CaseBody = void (*)(Bench&);
+enum class Needs : std::uint8_t {
+    nothing,
+    processes,  // whose connections meet
+    raw_feed,   // a feed that can be reached behind the store's back
+};
 struct Case {
     const char* behaviour;
     CaseBody body;
-    bool of_processes = false;  // only where connections of several processes meet
+    Needs needs = Needs::nothing;
 };
 
 // The cases, by subject: one file each.
@@ -80,6 +85,7 @@ std::span<const Case> rule_cases();      // contract.cc: one session's life
 std::span<const Case> format_cases();    // contract_format.cc: keys, damage, strangers
 std::span<const Case> batch_cases();     // contract_batches.cc: many operations in one batch
 std::span<const Case> feed_cases();      // contract_feed.cc: what other nodes are told
+std::span<const Case> feed_gap_cases();  // contract_feed_gaps.cc: what they must not overlook
 std::span<const Case> together_cases();  // contract_together.cc: many connections at once
 
 void assert_answer(const StoreOp& op, StoreAnswer wanted, bool lost = false);

@@ -324,10 +324,10 @@ void processes_never_turn_last_seen_back(Bench& bench) {
 
 constexpr Case kCases[] = {
     {"threads at once keep all rules", threads_keep_all_rules},
-    {"processes at once keep all rules", processes_keep_all_rules, true},
+    {"processes at once keep all rules", processes_keep_all_rules, Needs::processes},
     {"threads touching one session never turn it back", threads_never_turn_last_seen_back},
     {"processes touching one session never turn it back", processes_never_turn_last_seen_back,
-     true},
+     Needs::processes},
 };
 
 }  // namespace

@@ -12,6 +12,7 @@ class FakeBackend final : public Backend {
   public:
     std::string name() const override { return "fake"; }
     bool spans_processes() const override { return false; }
+    bool shows_feed() const override { return false; }
 
     std::unique_ptr<Store> connect(const SealKeys& keys, StoreHealth& health) override {
         return make_fake_store(memory, keys, health);
@@ -33,6 +34,11 @@ class FakeBackend final : public Backend {
             }
         }
         return false;
+    }
+
+    bool remove(const std::string& name) override {
+        return std::erase_if(memory.sealed,
+                             [&](const auto& one) { return text_of(one.first) == name; }) == 1;
     }
 
     FakeMemory memory;

@@ -47,6 +47,11 @@ class RawFile {
         return mdb_put(txn_, entries_, &key, &value, 0) == 0 && mdb_txn_commit(txn_) == 0;
     }
 
+    bool remove(const std::string& name) {
+        MDB_val key = value_of(name);
+        return mdb_del(txn_, entries_, &key, nullptr) == 0 && mdb_txn_commit(txn_) == 0;
+    }
+
   private:
     static MDB_val value_of(const std::string& text) {
         return {.mv_size = text.size(), .mv_data = const_cast<char*>(text.data())};
@@ -134,6 +139,15 @@ class LmdbBackend final : public Backend {
         if (child == 0) {
             RawFile file(path_);
             _exit(file.is_open() && file.write(name, value.bytes) ? 0 : 1);
+        }
+        return ended_well(child);
+    }
+
+    bool remove(const std::string& name) override {
+        const pid_t child = fork();
+        if (child == 0) {
+            RawFile file(path_);
+            _exit(file.is_open() && file.remove(name) ? 0 : 1);
         }
         return ended_well(child);
     }

@@ -59,6 +59,8 @@ class MemcachedBackend final : public Backend {
         return server_of(name).write(name.substr(1), value);
     }
 
+    bool remove(const std::string& name) override { return server_of(name).remove(name.substr(1)); }
+
     Memcached& server_of(const std::string& name) {
         return *servers_[static_cast<std::size_t>(name[0] - '0')];
     }

@@ -38,6 +38,7 @@ class PlaceBackend final : public Backend {
 
     std::map<std::string, RawValue> dump() override { return {}; }
     bool write(const std::string&, const RawValue&) override { return false; }
+    bool remove(const std::string&) override { return false; }
 
     std::unique_ptr<Place> place;
 };

@@ -28,6 +28,7 @@ class Place final : public Backend {
     bool write(const std::string& name, const RawValue& value) override {
         return real[0]->write(name, value);
     }
+    bool remove(const std::string& name) override { return real[0]->remove(name); }
 
     void add(std::uint16_t port) {
         conf.servers[conf.count++] = {.host = "127.0.0.1", .port = port, .weight = 1};

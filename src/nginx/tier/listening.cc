@@ -54,7 +54,7 @@ void Listening::set_out() noexcept {
     count_ = 0;
     for (std::size_t i = 0; i < places_.size(); ++i) {
         const ZoneRoot::SharedPlace& shared = realm_->shared->places[i];
-        places_[i] = {.epoch = shared.epoch.load(), .next = shared.next.load()};
+        places_[i] = {shared.epoch.load(), shared.next.load(), shared.chain.load()};
     }
     lane_->send(*this);
 }
@@ -73,6 +73,7 @@ void Listening::done() noexcept {
     for (std::size_t i = 0; i < places_.size(); ++i) {
         realm_->shared->places[i].epoch.store(places_[i].epoch);
         realm_->shared->places[i].next.store(places_[i].next);
+        realm_->shared->places[i].chain.store(places_[i].chain);
     }
     FeedState& feed = realm_->shared->feed;
     switch (heard_) {
