@@ -22,23 +22,30 @@ namespace {
     return outcome;
 }
 
-// The handle is not in the zone, or under another secret: only now the tag is worth computing, so
-// that a forged or guessed token never reaches a store.
-[[gnu::noinline, gnu::cold]] Outcome not_in_zone(const Realm& realm, const Token& token,
-                                                 bool handle_known, TimeMs now) noexcept {
+// The zone does not have this token: only now its tag is worth computing, so that a forged or
+// guessed one never reaches a store, and does nothing to a session. valid: it is genuine.
+Status check_tag(const Realm& realm, const Token& token) noexcept {
     switch (realm.keys->check(token)) {
         case TokenCheck::forged:
-            return refused(Status::forged, token);
+            return Status::forged;
         case TokenCheck::unknown_key:
-            return refused(Status::unknown_key, token);
+            return Status::unknown_key;
         case TokenCheck::genuine:
             break;
+    }
+    return Status::valid;
+}
+
+[[gnu::noinline, gnu::cold]] Outcome not_in_zone(const Realm& realm, const Token& token,
+                                                 TimeMs now) noexcept {
+    if (const Status status = check_tag(realm, token); status != Status::valid) {
+        return refused(status, token);
     }
     if (const auto why = find_departure(realm, token.handle, now)) {
         return refused(status_of(*why), token);
     }
     Outcome outcome = refused(Status::absent, token);
-    if (realm.has_store && !handle_known) {
+    if (realm.has_store) {
         outcome.step = Outcome::Step::needs_store;
     }
     return outcome;
@@ -159,6 +166,53 @@ bool window_is_over(TimeMs until, TimeMs now) noexcept {
     return outcome;
 }
 
+// Another secret than the zone's: the one before, the next one, or an old one. True: good for now.
+// Else `outcome` says what it is; an old one counts only when the store has the session, too.
+bool judge_secret(const Realm& realm, const Record& record, TimeMs now, Outcome& outcome) noexcept {
+    const SessionView& view = outcome.session.slot;
+    const Held held = holding_of(realm, view, record, outcome.token, now);
+    outcome.session.holding = held.holding;
+    outcome.session.generation = held.generation;
+    if (held.holding == Holding::next || held.holding == Holding::previous) {
+        return true;
+    }
+    const bool is_behind = held.holding == Holding::behind;
+    const bool is_reuse = is_behind && view.superseded_until == 0;
+    const Status status = is_reuse    ? Status::ended
+                          : is_behind ? Status::regenerated
+                                      : Status::store_unavailable;
+    const Token token = outcome.token;
+    outcome = refused(status, token);
+    outcome.reused = is_reuse;
+    return false;
+}
+
+[[gnu::noinline, gnu::cold]] bool pass_with_other_secret(const Realm& realm, ByteView record,
+                                                         TimeMs now, Outcome& outcome) noexcept {
+    if (const Status status = check_tag(realm, outcome.token); status != Status::valid) {
+        outcome = refused(status, Token(outcome.token));
+        return false;
+    }
+    const SessionView view = outcome.session.slot;
+    Session& session = outcome.session;
+    const Status status = read_session(realm, view, record, now, session);
+    const bool is_alive = status == Status::valid || view.superseded_until != 0;
+    if (!is_alive) {
+        outcome = refused(status, Token(outcome.token));
+        if (must_ask(realm, view, status, now)) {
+            outcome.step = Outcome::Step::needs_store;
+        }
+        return false;
+    }
+    if (judge_secret(realm, Record(session.record), now, outcome)) {
+        return true;
+    }
+    if (outcome.reused && realm.has_store) {
+        outcome.step = Outcome::Step::needs_store;
+    }
+    return false;
+}
+
 // `outcome` comes fresh and is filled in place: a Session is large.
 void judge(const Realm& realm, TimeMs now, ByteSpan buffer, Outcome& outcome) noexcept {
     const Token& token = outcome.token;
@@ -170,17 +224,16 @@ void judge(const Realm& realm, TimeMs now, ByteSpan buffer, Outcome& outcome) no
             outcome = needs_buffer(view.record_size);
             return;
         case FindResult::absent:
-            outcome = not_in_zone(realm, token, false, now);
+            outcome = not_in_zone(realm, token, now);
             return;
         case FindResult::busy:
             outcome = refused(Status::store_unavailable, token);
             return;
     }
-    if (!same_token(view.token, token)) {
-        outcome = not_in_zone(realm, token, true, now);
+    const ByteView record = buffer.first(view.record_size);
+    if (!same_token(view.token, token) && !pass_with_other_secret(realm, record, now, outcome)) {
         return;
     }
-    const ByteView record = buffer.first(view.record_size);
     outcome.status = read_session(realm, view, record, now, outcome.session);
     if (view.superseded_until == 0) {
         if (must_ask(realm, view, outcome.status, now)) {
@@ -202,6 +255,22 @@ bool same_session(const Outcome& a, const Outcome& b) noexcept {
     return a.token.handle == b.token.handle;
 }
 
+// Cookies of one session: the newest counts. (Until next one is noted, it is the newest.)
+bool has_newer_secret(const Outcome& a, const Outcome& b) noexcept {
+    const auto rank = [](const Outcome& of) noexcept {
+        switch (of.session.holding) {
+            case Holding::next:
+                return 2;
+            case Holding::current:
+                return 1;
+            default:
+                return 0;
+        }
+    };
+    return rank(a) != rank(b) ? rank(a) > rank(b)
+                              : rank(a) == 2 && a.session.generation > b.session.generation;
+}
+
 bool succeeds(const Outcome& newer, const Outcome& older) noexcept {
     return older.session.restricted && !newer.session.restricted &&
            older.session.slot.successor == newer.token.handle;
@@ -212,7 +281,10 @@ Outcome choose(const Outcome& sofar, const Outcome& next) noexcept {
     const bool sofar_valid = sofar.status == Status::valid;
     const bool next_valid = next.status == Status::valid;
     if (sofar_valid && next_valid) {
-        if (same_session(sofar, next) || succeeds(sofar, next)) {
+        if (same_session(sofar, next)) {
+            return has_newer_secret(next, sofar) ? next : sofar;
+        }
+        if (succeeds(sofar, next)) {
             return sofar;
         }
         return succeeds(next, sofar) ? next : refused(Status::ambiguous, next.token);
@@ -290,16 +362,19 @@ Outcome begin(const Realm& realm, const Candidates& candidates, TimeMs now,
     return outcome;
 }
 
-Outcome resume(const Realm& realm, const Token& token, TimeMs last_seen, ByteView record,
+Outcome resume(const Realm& realm, const Token& token, const StoreEntry& entry, ByteView record,
                TimeMs now) noexcept {
     Outcome outcome;
     outcome.token = token;
-    outcome.session.slot.token = token;
-    outcome.session.slot.last_seen = last_seen;
+    outcome.session.slot.token = entry.token;
+    outcome.session.slot.last_seen = entry.last_seen;
     outcome.session.slot.record_size = record.size();
     outcome.status = decode_record(record)
                          ? read_session(realm, outcome.session.slot, record, now, outcome.session)
                          : Status::store_unavailable;
+    if (outcome.status == Status::valid && !same_token(entry.token, token)) {
+        judge_secret(realm, Record(outcome.session.record), now, outcome);
+    }
     return outcome;
 }
 

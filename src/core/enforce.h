@@ -10,6 +10,7 @@
 #include "core/bytes.h"
 #include "core/realm.h"
 #include "core/record.h"
+#include "core/rotation.h"
 #include "core/store_entry.h"
 #include "core/token.h"
 #include "core/verdict.h"
@@ -42,6 +43,9 @@ struct Session {
     // The handle has been regenerated a moment ago: the request passes with the roles both sessions
     // have and the lower level, but does not count as activity, gets no cookie and may not command.
     bool restricted = false;
+    // What the token's secret is to the session: current, next (call note_seen) or previous.
+    Holding holding = Holding::current;
+    std::uint32_t generation = 0;  // of that secret
 };
 
 struct Outcome {
@@ -53,8 +57,9 @@ struct Outcome {
     };
     Step step = Step::decided;
     Status status = Status::none;
-    Session session;  // filled when status is valid
-    Token token;      // the candidate the decision is about, when it parsed
+    bool reused = false;  // with ended: its secret was rotated away long ago, somebody has a copy
+    Session session;      // filled when status is valid
+    Token token;          // the candidate the decision is about, when it parsed
     std::size_t needed_bytes = 0;
 };
 
@@ -66,9 +71,10 @@ void begin(const Realm& realm, const Candidates& candidates, TimeMs now, ByteSpa
 Outcome begin(const Realm& realm, const Candidates& candidates, TimeMs now,
               ByteSpan buffer) noexcept;
 
-// Decides from the store's copy alone, where the zone has no room for it. `record` must outlive the
-// outcome. What the store said has been through second_tier.h's `learn`.
-Outcome resume(const Realm& realm, const Token& token, TimeMs last_seen, ByteView record,
+// Decides about a genuine token from the store's copy alone, where the zone has no room for it.
+// `record` is the entry's, and must outlive the outcome. What the store said has been through
+// second_tier.h's `learn`.
+Outcome resume(const Realm& realm, const Token& token, const StoreEntry& entry, ByteView record,
                TimeMs now) noexcept;
 
 // What a session that left is refused as.

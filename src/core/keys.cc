@@ -91,97 +91,7 @@ bool digest_of(EVP_MAC_CTX* context, ByteView message, ByteSpan out) noexcept {
     return true;
 }
 
-int hex_value(char c) noexcept {
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    const char lower = static_cast<char>(c | 0x20);
-    return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
-}
-
-bool parse_hex_key(std::string_view hex, MasterKey& key) noexcept {
-    if (hex.size() != 2 * kMasterBytes) {
-        return false;
-    }
-    for (std::size_t i = 0; i < key.size(); ++i) {
-        const int high = hex_value(hex[2 * i]);
-        const int low = hex_value(hex[2 * i + 1]);
-        if (high < 0 || low < 0) {
-            return false;
-        }
-        key[i] = static_cast<std::uint8_t>(high << 4 | low);
-    }
-    return true;
-}
-
-std::string_view trim(std::string_view text) noexcept {
-    constexpr std::string_view kBlank = " \t\r";
-    const std::size_t first = text.find_first_not_of(kBlank);
-    if (first == std::string_view::npos) {
-        return {};
-    }
-    return text.substr(first, text.find_last_not_of(kBlank) - first + 1);
-}
-
-const char* parse_key_line(std::string_view line, KeyFile& file, bool& marked) noexcept {
-    const std::size_t blank = line.find_first_of(" \t");
-    const std::string_view hex = line.substr(0, blank);
-    const std::string_view rest =
-        blank == std::string_view::npos ? std::string_view{} : trim(line.substr(blank));
-    if (file.count == kMaxKeys) {
-        return "more than 16 keys";
-    }
-    if (!parse_hex_key(hex, file.masters[file.count])) {
-        return "a key is 64 hexadecimal digits";
-    }
-    const auto end = file.masters.cbegin() + static_cast<std::ptrdiff_t>(file.count);
-    if (std::find(file.masters.cbegin(), end, file.masters[file.count]) != end) {
-        return "the same key twice";
-    }
-    if (!rest.empty()) {
-        if (rest != "current") {
-            return "only the word \"current\" may follow a key";
-        }
-        if (marked) {
-            return "a second key marked \"current\"";
-        }
-        marked = true;
-        file.current = file.count;
-    }
-    ++file.count;
-    return nullptr;
-}
-
 }  // namespace
-
-void KeyFile::wipe() noexcept {
-    OPENSSL_cleanse(masters.data(), sizeof masters);
-    count = 0;
-    current = 0;
-}
-
-bool parse_key_file(std::string_view text, KeyFile& file, KeyFileError& error) noexcept {
-    file.wipe();
-    bool marked = false;
-    for (error.line = 1; !text.empty(); ++error.line) {
-        const std::size_t end = text.find('\n');
-        const std::string_view line = trim(text.substr(0, end));
-        text = end == std::string_view::npos ? std::string_view{} : text.substr(end + 1);
-        if (line.empty() || line.front() == '#') {
-            continue;
-        }
-        error.what = parse_key_line(line, file, marked);
-        if (error.what != nullptr) {
-            file.wipe();
-            return false;
-        }
-    }
-    if (file.count == 0) {
-        error = {.what = "no key in it", .line = 0};
-        return false;
-    }
-    return true;
-}
 
 KeyRing::~KeyRing() {
     clear();
@@ -190,6 +100,7 @@ KeyRing::~KeyRing() {
 void KeyRing::clear() noexcept {
     for (Key& key : keys_) {
         EVP_MAC_CTX_free(key.token_mac);
+        EVP_MAC_CTX_free(key.rotation_mac);
         EVP_MAC_CTX_free(key.public_id_mac);
         EVP_MAC_CTX_free(key.store_key_mac);
         OPENSSL_cleanse(key.seal_master.data(), key.seal_master.size());
@@ -227,10 +138,12 @@ KeyRing::Load KeyRing::load(std::string_view realm, const KeyFile& file) noexcep
 
 bool KeyRing::prepare(Key& key, const MasterKey& master, std::string_view realm) noexcept {
     key.token_mac = hmac_context(master, "token", realm);
+    key.rotation_mac = hmac_context(master, "rotation", realm);
     key.public_id_mac = hmac_context(master, "public id", realm);
     key.store_key_mac = hmac_context(master, "store key", realm);
-    return key.token_mac != nullptr && key.public_id_mac != nullptr &&
-           key.store_key_mac != nullptr && derive(master, "seal", realm, key.seal_master);
+    return key.token_mac != nullptr && key.rotation_mac != nullptr &&
+           key.public_id_mac != nullptr && key.store_key_mac != nullptr &&
+           derive(master, "seal", realm, key.seal_master);
 }
 
 const KeyRing::Key* KeyRing::find(std::uint8_t id) const noexcept {
@@ -257,15 +170,38 @@ bool KeyRing::tag_of(const Key& key, const Token& token, Tag& tag) const noexcep
     return ok;
 }
 
-std::optional<Token> KeyRing::mint(RandomPool& random) const noexcept {
+bool KeyRing::secret_of(const Key& key, const Handle& handle, const Seed& seed,
+                        std::uint32_t generation, Secret& secret) const noexcept {
+    std::array<std::uint8_t, sizeof handle + sizeof generation + sizeof seed> message;
+    std::uint8_t* const to = std::copy(handle.begin(), handle.end(), message.begin());
+    store_le<std::uint32_t>(to, generation);
+    std::copy(seed.begin(), seed.end(), to + sizeof generation);
+    return digest_of(key.rotation_mac, message, secret);
+}
+
+std::optional<KeyRing::Minted> KeyRing::mint(RandomPool& random) const noexcept {
     if (count_ == 0) {
         return std::nullopt;
     }
-    Token token;
+    Minted minted;
     const Key& key = keys_[current_];
-    token.key_id = key.id;
-    if (!random.take(token.handle) || !random.take(token.secret) ||
-        !tag_of(key, token, token.tag)) {
+    minted.key_id = key.id;
+    if (!random.take(minted.handle) || !random.take(minted.seed) ||
+        !secret_of(key, minted.handle, minted.seed, 0, minted.secret) ||
+        !tag_of(key, minted, minted.tag)) {
+        return std::nullopt;
+    }
+    return minted;
+}
+
+std::optional<Token> KeyRing::token_of(std::uint8_t key_id, const Handle& handle, const Seed& seed,
+                                       std::uint32_t generation) const noexcept {
+    const Key* const key = find(key_id);
+    Token token;
+    token.key_id = key_id;
+    token.handle = handle;
+    if (key == nullptr || !secret_of(*key, handle, seed, generation, token.secret) ||
+        !tag_of(*key, token, token.tag)) {
         return std::nullopt;
     }
     return token;

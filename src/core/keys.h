@@ -11,6 +11,7 @@
 #include <span>
 #include <string_view>
 
+#include "core/key_file.h"
 #include "core/random_pool.h"
 #include "core/record.h"
 #include "core/store_key.h"
@@ -20,30 +21,7 @@ namespace sg {
 
 struct SealKeys;  // core/seal.h
 
-inline constexpr std::size_t kMasterBytes = 32;
-inline constexpr std::size_t kMaxKeys = 16;
 inline constexpr std::size_t kMaxRealmName = 64;
-
-using MasterKey = std::array<std::uint8_t, kMasterBytes>;
-
-// The parsed key file. Wipe with wipe() when done; it is not wiped by itself.
-struct KeyFile {
-    std::array<MasterKey, kMaxKeys> masters{};
-    std::size_t count = 0;
-    std::size_t current = 0;  // the line marked `current`, else the first
-
-    void wipe() noexcept;
-};
-
-// `what` is a static text that never contains key material; `line` is 1-based, 0: the whole file.
-struct KeyFileError {
-    const char* what = "";
-    std::size_t line = 0;
-};
-
-// One key a line: 64 hexadecimal digits, optionally followed by the word `current`; blank lines and
-// lines that start with '#' are skipped. On failure `file` is wiped.
-bool parse_key_file(std::string_view text, KeyFile& file, KeyFileError& error) noexcept;
 
 enum class TokenCheck : std::uint8_t { genuine, forged, unknown_key };
 
@@ -62,9 +40,17 @@ class KeyRing {
     // duplicate_key_id: two keys of the file share the one-byte key id; one must be replaced.
     Load load(std::string_view realm, const KeyFile& file) noexcept;
 
-    // A new credential under the current key. nullopt when random bytes or the MAC cannot be had:
-    // the login must be refused.
-    std::optional<Token> mint(RandomPool& random) const noexcept;
+    // A new credential under the current key, the first of its chain. nullopt when random bytes or
+    // the MAC cannot be had: the login must be refused.
+    struct Minted : Token {
+        Seed seed{};  // of the chain: goes into the record
+    };
+    std::optional<Minted> mint(RandomPool& random) const noexcept;
+
+    // The credential of this session with the secret of this generation, in whatever process:
+    // HMAC-SHA256 over handle, generation and seed. nullopt: OpenSSL failed, or no such key.
+    std::optional<Token> token_of(std::uint8_t key_id, const Handle& handle, const Seed& seed,
+                                std::uint32_t generation) const noexcept;
 
     // Verifies the tag (HMAC-SHA256, truncated to 120 bits, constant-time compare).
     TokenCheck check(const Token& token) const noexcept;
@@ -91,12 +77,15 @@ class KeyRing {
     struct Key {
         std::uint8_t id = 0;
         EVP_MAC_CTX* token_mac = nullptr;
+        EVP_MAC_CTX* rotation_mac = nullptr;
         EVP_MAC_CTX* public_id_mac = nullptr;
         EVP_MAC_CTX* store_key_mac = nullptr;
         std::array<std::uint8_t, 32> seal_master{};  // plain: Sealers are made later, per thread
     };
 
     const Key* find(std::uint8_t id) const noexcept;
+    bool secret_of(const Key& key, const Handle& handle, const Seed& seed, std::uint32_t generation,
+                   Secret& secret) const noexcept;
     bool tag_of(const Key& key, const Token& token, Tag& tag) const noexcept;
     static bool prepare(Key& key, const MasterKey& master, std::string_view realm) noexcept;
     void clear() noexcept;

@@ -5,6 +5,8 @@
 
 #include "core/handover.h"
 #include "core/journal.h"
+#include "core/rewrite.h"
+#include "core/rotation.h"
 
 namespace sg {
 namespace {
@@ -13,36 +15,11 @@ TimeMs tombstone_until(const Realm& realm, TimeMs now) noexcept {
     return now + realm.timeouts.absolute + kTombstoneSlack;
 }
 
-SweepLimits sweep_limits(const Realm& realm) noexcept {
-    return {
-        .idle = realm.timeouts.idle, .absolute = realm.timeouts.absolute, .evict = realm.has_store};
-}
-
-Change from_insert(InsertResult result) noexcept {
-    switch (result) {
-        case InsertResult::inserted:
-            return Change::done;
-        case InsertResult::full:
-            return Change::full;
-        case InsertResult::too_large:
-            return Change::too_large;
-        case InsertResult::exists:
-            break;
-    }
-    return Change::no_random;  // 128 random bits collided: the generator is broken
-}
-
 // A session just made, and the bytes of its record.
 struct Inserted : Changed {
     SessionView view;
     ByteView record;
 };
-
-void note_saved(const Realm& realm, const SessionView& view, ByteView record) noexcept {
-    if (realm.journal != nullptr) {
-        realm.journal->saved(view, record);
-    }
-}
 
 void note_opened(const Realm& realm, const Inserted& fresh) noexcept {
     if (realm.journal != nullptr) {
@@ -68,6 +45,9 @@ Inserted insert_new(const Realm& realm, RandomPool& random, Record& record, Time
         return changed;
     }
     record.public_id = *public_id;
+    record.seed = token->seed;
+    record.generation = 0;
+    record.rotated_s = static_cast<std::uint32_t>(age(record.created, now) / kSecond);
     const std::size_t size = encode_record(record, out);
     if (size == 0) {
         changed.result = Change::too_large;
@@ -152,42 +132,6 @@ bool needs_new_handle(const ControlCommand& command) noexcept {
            command.level.has_value();
 }
 
-// Whether the locked shard still holds the edition of the record that the change was made from: two
-// workers may be changing one session. `scratch` is overwritten.
-bool is_edition(LockedHome& home, const Handle& handle, std::uint32_t counter, ByteSpan scratch,
-                SessionView& view) noexcept {
-    if (home.table().find_locked(home.shard(), handle, view, scratch) != FindResult::found) {
-        return false;
-    }
-    const auto record = decode_record(scratch.first(view.record_size));
-    return record && record->change_counter == counter;
-}
-
-// `scratch` may be what the record's views point to: it is encoded first.
-Changed replace_in_place(const Realm& realm, const Handle& handle, const Record& record, TimeMs now,
-                         ByteSpan out, ByteSpan scratch) noexcept {
-    Changed changed;
-    const std::size_t size = encode_record(record, out);
-    if (size == 0) {
-        changed.result = Change::too_large;
-        return changed;
-    }
-    SessionView view;
-    {
-        LockedHome home(realm, handle);
-        if (!is_edition(home, handle, record.change_counter - 1, scratch, view)) {
-            return changed;
-        }
-        const auto result =
-            home.table().replace(home.shard(), handle, out.first(size), sweep_limits(realm), now);
-        changed.result = result ? from_insert(*result) : Change::gone;
-    }
-    if (changed.result == Change::done) {
-        note_saved(realm, view, out.first(size));
-    }
-    return changed;
-}
-
 // New handle first, then the old one is marked in one step; two shards are never locked at once. If
 // the old one was ended or changed in between, the new one must not outlive it.
 Changed regenerate(const Realm& realm, RandomPool& random, const Handle& old, Record& record,
@@ -215,15 +159,26 @@ Changed regenerate(const Realm& realm, RandomPool& random, const Handle& old, Re
     note_opened(realm, fresh);
     replaced.superseded_until = now + kRegenerationWindow;
     replaced.successor = successor;
-    note_saved(realm, replaced, scratch.first(replaced.record_size));
+    tell_saved(realm, replaced, scratch.first(replaced.record_size));
     return fresh;
 }
 
-bool find_credential(const Realm& realm, const Token& token, SessionView& view) noexcept {
-    std::array<std::uint8_t, kTypicalRecordBytes> record;
-    const FindResult found = look_up(realm, token.handle, view, record);
-    return (found == FindResult::found || found == FindResult::too_small) &&
-           same_token(view.token, token);
+// What this credential is to a session that is there, live or replaced; nullopt: nothing.
+std::optional<Holding> find_credential(const Realm& realm, const Token& token, SessionView& view,
+                                       TimeMs now) noexcept {
+    std::array<std::uint8_t, kTypicalRecordBytes> bytes;
+    const FindResult found = look_up(realm, token.handle, view, bytes);
+    if (found != FindResult::found && found != FindResult::too_small) {
+        return std::nullopt;
+    }
+    if (same_token(view.token, token)) {
+        return Holding::current;
+    }
+    Record record;
+    if (!view_numbers(bytes, record) || realm.keys->check(token) != TokenCheck::genuine) {
+        return std::nullopt;
+    }
+    return holding_of(realm, view, record, token, now).holding;
 }
 
 enum class NewHandle : std::uint8_t { as_needed, never };
@@ -251,7 +206,7 @@ Changed change(const Realm& realm, RandomPool& random, const Handle& handle,
         const bool in_place =
             new_handle == NewHandle::never || current.is_successor || !needs_new_handle(command);
         changed = in_place
-                      ? replace_in_place(realm, current.view.token.handle, record, now, out, stored)
+                      ? Changed{rewrite(realm, current.view.token, record, now, out, stored), {}}
                       : regenerate(realm, random, current.view.token.handle, record,
                                    current.view.last_seen, now, out, stored);
     }
@@ -327,21 +282,23 @@ void end_unknown(const Realm& realm, const Token& token, Departure why, TimeMs n
 
 bool holds_session(const Realm& realm, const Token& token, TimeMs now) noexcept {
     SessionView view;
-    return find_credential(realm, token, view) &&
+    const auto holding = find_credential(realm, token, view, now);
+    return holding && *holding <= Holding::previous &&
            (view.superseded_until == 0 || now < view.superseded_until);
 }
 
 bool is_replaced(const Realm& realm, const Token& token, TimeMs now) noexcept {
     SessionView view;
-    if (find_credential(realm, token, view)) {
-        return view.superseded_until != 0;
+    if (const auto holding = find_credential(realm, token, view, now)) {
+        return view.superseded_until != 0 || *holding > Holding::next;
     }
     return find_departure(realm, token.handle, now) == Departure::regenerated;
 }
 
-bool is_live(const Realm& realm, const Token& token) noexcept {
+bool is_live(const Realm& realm, const Token& token, TimeMs now) noexcept {
     SessionView view;
-    return find_credential(realm, token, view) && view.superseded_until == 0;
+    const auto holding = find_credential(realm, token, view, now);
+    return holding && *holding <= Holding::next && view.superseded_until == 0;
 }
 
 }  // namespace sg

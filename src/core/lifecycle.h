@@ -10,18 +10,10 @@
 #include "core/enforce.h"
 #include "core/random_pool.h"
 #include "core/realm.h"
+#include "core/rewrite.h"
 #include "core/web/control.h"
 
 namespace sg {
-
-enum class Change : std::uint8_t {
-    done,
-    gone,       // the session is not live any more; nothing was changed
-    full,       // no room in the zone: refuse, live logins stay
-    too_large,  // attributes over max_data, or a record no zone of this size can hold
-    no_random,  // the random generator or OpenSSL failed: refuse
-    damaged,    // the stored record cannot be read
-};
 
 struct Changed {
     Change result = Change::gone;
@@ -30,13 +22,6 @@ struct Changed {
 
 // A tombstone outlives the session it stands for by this much (clock differences between nodes).
 inline constexpr TimeMs kTombstoneSlack = 5 * kMinute;
-
-// Work space for open_session and change_session: two records of any legal size and the merged
-// attributes. Not sized by `max_data`, which a reload may have lowered under what sessions hold.
-inline constexpr std::size_t kLargestRecordBytes =
-    kRecordFixedBytes + RecordLimits::kUserBytes +
-    RecordLimits::kRoles * (RecordLimits::kRoleBytes + 1) + RecordLimits::kMaxDataBytes;
-inline constexpr std::size_t kWorkBytes = 2 * kLargestRecordBytes + RecordLimits::kMaxDataBytes;
 
 // `create`: a new session under a new handle that is linked to nothing.
 Changed open_session(const Realm& realm, RandomPool& random, const ControlCommand& command,
@@ -69,11 +54,12 @@ void end_successor(const Realm& realm, const Handle& handle, Departure why, Time
 void end_unknown(const Realm& realm, const Token& token, Departure why, TimeMs now) noexcept;
 
 // Whether this credential still passes for a session: live, or regenerated less than the window
-// ago. An older one may not even end what it was regenerated into: it may be in a thief's hands.
+// ago; its secret not rotated away. An older one may not even end what it was regenerated into: it
+// may be in a thief's hands.
 bool holds_session(const Realm& realm, const Token& token, TimeMs now) noexcept;
 
 // Whether this credential is good at this moment: asked again just before a Set-Cookie goes out.
-bool is_live(const Realm& realm, const Token& token) noexcept;
+bool is_live(const Realm& realm, const Token& token, TimeMs now) noexcept;
 
 // Whether a newer login or token has taken this credential's place: its holder's browser has
 // another cookie by now.

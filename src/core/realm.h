@@ -21,9 +21,11 @@ struct Realm {
     // Tables of earlier configurations whose workers may live, oldest first: core/handover.h.
     std::span<const Table> older{};
     Timeouts timeouts;
-    bool has_store = false;      // a genuine token that is not in the zone may live in the store
-    TimeMs revalidate = 0;       // a copy that the store confirmed longer ago is asked about again
-    std::uint64_t node = 0;      // names this node in what it changes
+    TimeMs rotate = 0;          // how old a secret gets; 0: it is not replaced
+    TimeMs rotation_grace = 0;  // how long the one before stays good when the new one has been seen
+    bool has_store = false;     // a genuine token that is not in the zone may live in the store
+    TimeMs revalidate = 0;      // a copy that the store confirmed longer ago is asked about again
+    std::uint64_t node = 0;     // names this node in what it changes
     Journal* journal = nullptr;  // follows every change for the store; none without one
     FeedState* feed = nullptr;   // what other nodes tell through the store; may be none
 };

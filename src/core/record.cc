@@ -28,7 +28,8 @@ enum : std::size_t {
     kRolesLengthAt = 78,
     kAttributesLengthAt = 80,
     kReserved2At = 82,
-    kEndOfFixed = 84,
+    kRotatedAt = 84,
+    kEndOfFixed = 88,
 };
 static_assert(kEndOfFixed == kRecordFixedBytes);
 
@@ -82,6 +83,31 @@ bool well_formed(const Record& record) noexcept {
            well_formed_attributes(record.attributes);
 }
 
+[[gnu::always_inline]] inline bool read_numbers(ByteView bytes, Record& record) noexcept {
+    if (bytes.size() < kRecordFixedBytes) {
+        return false;
+    }
+    const std::uint8_t* const from = bytes.data();
+    if (from[kVersionAt] != kRecordVersion || from[kReservedAt] != 0 ||
+        load_le<std::uint16_t>(from + kReserved2At) != 0) {
+        return false;
+    }
+    record.level = static_cast<Level>(from[kLevelAt]);
+    record.flags = load_le<std::uint16_t>(from + kFlagsAt);
+    record.generation = load_le<std::uint32_t>(from + kGenerationAt);
+    record.created = static_cast<TimeMs>(load_le<std::uint64_t>(from + kCreatedAt));
+    record.authenticated = static_cast<TimeMs>(load_le<std::uint64_t>(from + kAuthenticatedAt));
+    record.idle_limit_s = load_le<std::uint32_t>(from + kIdleLimitAt);
+    record.absolute_limit_s = load_le<std::uint32_t>(from + kAbsoluteLimitAt);
+    record.largest_gap_s = load_le<std::uint32_t>(from + kLargestGapAt);
+    record.change_counter = load_le<std::uint32_t>(from + kChangeCounterAt);
+    record.node = load_le<std::uint64_t>(from + kNodeAt);
+    record.rotated_s = load_le<std::uint32_t>(from + kRotatedAt);
+    std::copy_n(from + kSeedAt, record.seed.size(), record.seed.begin());
+    std::copy_n(from + kPublicIdAt, record.public_id.size(), record.public_id.begin());
+    return true;
+}
+
 template <typename Bytes>
 std::uint8_t* put(std::uint8_t* to, const Bytes& from) noexcept {
     return std::copy(from.begin(), from.end(), to);
@@ -121,39 +147,28 @@ std::size_t encode_record(const Record& record, ByteSpan out) noexcept {
     store_le<std::uint16_t>(to + kAttributesLengthAt,
                             static_cast<std::uint16_t>(record.attributes.size()));
     store_le<std::uint16_t>(to + kReserved2At, 0);
+    store_le<std::uint32_t>(to + kRotatedAt, record.rotated_s);
     std::uint8_t* tail = put(to + kEndOfFixed, record.user);
     tail = put(tail, record.roles);
     put(tail, record.attributes);
     return size;
 }
 
+bool view_numbers(ByteView bytes, Record& record) noexcept {
+    return read_numbers(bytes, record);
+}
+
 bool view_record(ByteView bytes, Record& record) noexcept {
-    if (bytes.size() < kRecordFixedBytes) {
+    if (!read_numbers(bytes, record)) {
         return false;
     }
     const std::uint8_t* const from = bytes.data();
-    if (from[kVersionAt] != kRecordVersion || from[kReservedAt] != 0 ||
-        load_le<std::uint16_t>(from + kReserved2At) != 0) {
-        return false;
-    }
     const std::size_t user = from[kUserLengthAt];
     const std::size_t roles = load_le<std::uint16_t>(from + kRolesLengthAt);
     const std::size_t attributes = load_le<std::uint16_t>(from + kAttributesLengthAt);
     if (kRecordFixedBytes + user + roles + attributes != bytes.size()) {
         return false;
     }
-    record.level = static_cast<Level>(from[kLevelAt]);
-    record.flags = load_le<std::uint16_t>(from + kFlagsAt);
-    record.generation = load_le<std::uint32_t>(from + kGenerationAt);
-    record.created = static_cast<TimeMs>(load_le<std::uint64_t>(from + kCreatedAt));
-    record.authenticated = static_cast<TimeMs>(load_le<std::uint64_t>(from + kAuthenticatedAt));
-    record.idle_limit_s = load_le<std::uint32_t>(from + kIdleLimitAt);
-    record.absolute_limit_s = load_le<std::uint32_t>(from + kAbsoluteLimitAt);
-    record.largest_gap_s = load_le<std::uint32_t>(from + kLargestGapAt);
-    record.change_counter = load_le<std::uint32_t>(from + kChangeCounterAt);
-    record.node = load_le<std::uint64_t>(from + kNodeAt);
-    std::copy_n(from + kSeedAt, record.seed.size(), record.seed.begin());
-    std::copy_n(from + kPublicIdAt, record.public_id.size(), record.public_id.begin());
     const std::string_view text = as_text(bytes);
     record.user = text.substr(kEndOfFixed, user);
     record.roles = text.substr(kEndOfFixed + user, roles);

@@ -17,6 +17,8 @@ namespace sg {
 using PublicId = std::array<std::uint8_t, 12>;  // 96 bits of a keyed digest; safe to log and show
 inline constexpr std::size_t kPublicIdChars = 16;
 
+using Seed = std::array<std::uint8_t, 16>;  // of the chain of a session's secrets (core/rotation.h)
+
 // NIST SP 800-63B authenticator assurance level.
 enum class Level : std::uint8_t { aal1 = 1, aal2 = 2, aal3 = 3 };
 
@@ -29,14 +31,15 @@ struct RecordLimits {
 };
 
 inline constexpr std::uint8_t kRecordVersion = 1;
-inline constexpr std::size_t kRecordFixedBytes = 84;
+inline constexpr std::size_t kRecordFixedBytes = 88;
 
 // A decoded record. The string views point into the bytes it was decoded from, or into whatever
 // the caller composed it of; the record must not outlive them.
 struct Record {
     Level level = Level::aal1;
     std::uint16_t flags = 0;       // none defined in version 1
-    std::uint32_t generation = 0;  // of the secret (rotation)
+    std::uint32_t generation = 0;  // of the secret (core/rotation.h)
+    std::uint32_t rotated_s = 0;   // when that secret was first seen: seconds after `created`
     TimeMs created = 0;
     TimeMs authenticated = 0;
     std::uint32_t idle_limit_s = 0;  // 0: the realm's; otherwise only shorter counts
@@ -44,7 +47,7 @@ struct Record {
     std::uint32_t largest_gap_s = 0;
     std::uint32_t change_counter = 0;
     std::uint64_t node = 0;
-    std::array<std::uint8_t, 16> seed{};  // of the rotation chain
+    Seed seed{};
     PublicId public_id{};
     std::string_view user;
     std::string_view roles;  // names separated by one space, no duplicates
@@ -66,6 +69,9 @@ std::optional<Record> decode_record(ByteView bytes) noexcept;
 // version and lengths are checked, names and values are not walked. False where decode_record would
 // refuse those.
 bool view_record(ByteView bytes, Record& record) noexcept;
+
+// Only the numbers, from at least the first kRecordFixedBytes of such bytes. The views are left.
+bool view_numbers(ByteView bytes, Record& record) noexcept;
 
 // Walks packed attributes. Returns false at the end or on damage; `offset` starts at 0.
 struct Attribute {

@@ -7,6 +7,7 @@
 #include "core/handover.h"
 #include "core/journal.h"
 #include "core/lifecycle.h"
+#include "core/rewrite.h"
 
 namespace sg {
 namespace {
@@ -16,12 +17,8 @@ Lesson gone(Status status) noexcept {
 }
 
 constexpr Lesson kKnown{.learned = Learned::known};
+constexpr Lesson kKnownInStore{.learned = Learned::known, .in_store = true};
 constexpr Lesson kUnknown{};
-
-SweepLimits sweep_limits(const Realm& realm) noexcept {
-    return {
-        .idle = realm.timeouts.idle, .absolute = realm.timeouts.absolute, .evict = realm.has_store};
-}
 
 // No change that is on its way brings a replaced session back.
 Version version_of(const Record& record, bool superseded) noexcept {
@@ -84,7 +81,7 @@ Lesson take_in(const Realm& realm, const Reply& reply, TimeMs now) noexcept {
     const InsertResult result = home.table().insert(home.shard(), entry.token, entry.record,
                                                     entry.last_seen, sweep_limits(realm), now);
     if (result == InsertResult::exists) {
-        return kKnown;  // another worker was quicker
+        return kKnownInStore;  // another worker was quicker
     }
     if (result != InsertResult::inserted) {
         return replaced ? kUnknown : Lesson{.learned = Learned::no_room};
@@ -94,7 +91,7 @@ Lesson take_in(const Realm& realm, const Reply& reply, TimeMs now) noexcept {
     }
     confirm(realm, home, handle, reply.sent);
     home.table().hold(home.shard(), handle, entry.version.counter);
-    return kKnown;
+    return kKnownInStore;
 }
 
 enum class Newer : std::uint8_t { here, there, neither };
@@ -110,7 +107,7 @@ Newer compare(const Realm& realm, const Here& here, const StoreEntry& entry,
 
 void follow(const Realm& realm, LockedHome& home, const StoreEntry& entry, TimeMs now) noexcept {
     const Handle& handle = entry.token.handle;
-    home.table().replace(home.shard(), handle, entry.record, sweep_limits(realm), now);
+    home.table().replace(home.shard(), entry.token, entry.record, sweep_limits(realm), now);
     if (entry.superseded_until != 0) {
         home.table().supersede(home.shard(), handle, entry.successor, entry.superseded_until);
     }
@@ -125,16 +122,12 @@ void advance(LockedHome& home, const StoreEntry& entry) noexcept {
     }
 }
 
-bool is_about(const StoreEntry& entry, const Token& token, Asked asked) noexcept {
-    return asked == Asked::token ? same_token(entry.token, token)
-                                 : entry.token.handle == token.handle;
-}
-
 Lesson learn_session(const Realm& realm, const Token& token, const Reply& reply, TimeMs now,
                      ByteSpan work) noexcept {
     const StoreEntry& entry = reply.entry;
-    // The credential decides; and what this build cannot read is nobody's proof of anything.
-    if (!is_about(entry, token, reply.asked) || !decode_record(entry.record)) {
+    // (Which of the session's secrets was presented is judged by the zone's copy.) What this build
+    // cannot read is nobody's proof of anything.
+    if (entry.token.handle != token.handle || !decode_record(entry.record)) {
         return kUnknown;
     }
     Here here;
@@ -161,7 +154,7 @@ Lesson learn_session(const Realm& realm, const Token& token, const Reply& reply,
     if (newer == Newer::here && realm.journal != nullptr) {
         realm.journal->saved(here.view, work.first(here.view.record_size));
     }
-    return kKnown;
+    return kKnownInStore;
 }
 
 Lesson learn_absent(const Realm& realm, const Token& token, TimeMs sent, TimeMs now,

@@ -30,21 +30,18 @@ enum class Learned : std::uint8_t {
 struct Lesson {
     Learned learned = Learned::unknown;
     Status status = Status::store_unavailable;  // with gone
+    bool in_store = false;                      // with known: the store has it, too
 };
-
-// What was asked about: a token that somebody presented, or (without its secret) the successor that
-// a sealed entry names.
-enum class Asked : std::uint8_t { token, successor };
 
 // What the store has said.
 struct Reply {
     StoreAnswer answer = StoreAnswer::unknown;
     const StoreEntry& entry;  // counts when found
     TimeMs sent = 0;          // when the question set out: that old is the answer
-    Asked asked = Asked::token;
 };
 
-// Brings the zone up to what the store says about this genuine token. What was ended here stays
+// Brings the zone up to what the store says about the session of this genuine token (of a successor
+// that a sealed entry names: of its handle). What was ended here stays
 // ended; what is newer here than there, and what lives here and is not there at all, goes to the
 // journal again. `work` is scratch of kLargestRecordBytes (lifecycle.h).
 Lesson learn(const Realm& realm, const Token& token, const Reply& reply, TimeMs now,

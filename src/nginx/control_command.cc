@@ -81,8 +81,7 @@ ngx_int_t refuse_login(const Execution& run, Change why) noexcept {
 bool may_end(const Execution& run, const Token& token) noexcept {
     const bool let_in =
         run.pass.admitted && !run.pass.session.restricted && same_token(token, run.pass.token);
-    constexpr TimeMs kThen = 0;  // before any window could have closed
-    return holds_session(run.realm.core, token, let_in ? kThen : run.now);
+    return let_in || holds_session(run.realm.core, token, run.now);
 }
 
 // Whatever credential came with the request stops working: it is never linked to the new session.

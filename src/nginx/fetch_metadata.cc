@@ -62,6 +62,22 @@ bool is_own_document_navigation(ngx_http_request_t* r) noexcept {
            header_is(r, "sec-fetch-dest", "document", present);
 }
 
+bool may_carry_new_token(ngx_http_request_t* r) noexcept {
+    if (r != r->main || r->method == NGX_HTTP_HEAD || r->http_version < NGX_HTTP_VERSION_10 ||
+        r->headers_in.upgrade != nullptr) {
+        return false;
+    }
+    ngx_uint_t found = 0;
+    for (const std::string_view name : {"sec-purpose", "purpose", "x-moz"}) {
+        if (request_header(r, name, found).find("prefetch") != std::string_view::npos) {
+            return false;
+        }
+    }
+    const std::string_view destination = request_header(r, "sec-fetch-dest", found);
+    return found == 0 || destination == "document" || destination == "iframe" ||
+           destination == "frame" || destination == "empty";
+}
+
 CsrfVerdict csrf_verdict(ngx_http_request_t* r, const RealmConf& realm) noexcept {
     CsrfRequest request;
     request.safe_method = is_safe_method(r);

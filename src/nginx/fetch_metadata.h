@@ -29,6 +29,10 @@ bool is_document_navigation(ngx_http_request_t* r) noexcept;
 // Same-origin navigation to a document, told by Fetch metadata; absent metadata is no.
 bool is_own_document_navigation(ngx_http_request_t* r) noexcept;
 
+// Whether the browser will certainly take a Set-Cookie of this response: a page or a script's
+// request; no subrequest, no HEAD, no handshake, no prefetch that may be thrown away.
+bool may_carry_new_token(ngx_http_request_t* r) noexcept;
+
 CsrfVerdict csrf_verdict(ngx_http_request_t* r, const RealmConf& realm) noexcept;
 
 }  // namespace sg::ngx

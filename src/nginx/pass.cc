@@ -5,6 +5,7 @@
 
 #include "core/handover.h"
 #include "core/lifecycle.h"
+#include "core/rotation.h"
 #include "nginx/clock.h"
 #include "nginx/control_command.h"
 #include "nginx/fetch_metadata.h"
@@ -16,6 +17,7 @@
 #include "nginx/tier/parking.h"
 #include "nginx/tier/store_conf.h"
 #include "nginx/tier/store_queue.h"
+#include "nginx/worker.h"
 
 namespace sg::ngx {
 namespace {
@@ -100,6 +102,7 @@ void decide_without_store(ngx_http_request_t* r, Pass& pass) noexcept {
     }
     if (pass.status != Status::valid || !within_grace(pass, now_ms())) {
         pass.status = Status::store_unavailable;
+        pass.reused = false;
     }
     pass.step = Outcome::Step::decided;
 }
@@ -109,6 +112,9 @@ void decide_without_store(ngx_http_request_t* r, Pass& pass) noexcept {
     const Lesson lesson = take_lesson(pass);
     switch (lesson.learned) {
         case Learned::known:
+            if (pass.reused && !lesson.in_store) {
+                break;  // nobody else can say that it was rotated away
+            }
             static_cast<Outcome&>(pass) = Outcome{};
             return true;
         case Learned::no_room:
@@ -119,6 +125,7 @@ void decide_without_store(ngx_http_request_t* r, Pass& pass) noexcept {
                 pass.status = lesson.status;
             }
             pass.step = Outcome::Step::decided;
+            pass.reused = false;
             return false;
         case Learned::unknown:
             break;
@@ -220,9 +227,27 @@ void touch(ngx_http_request_t* r, const Pass& pass) noexcept {
     }
 }
 
+// A new token is due, or this one is the old or the new one of two: none of that is common.
+[[gnu::noinline, gnu::cold]] void rotate(ngx_http_request_t* r, RequestCtx& ctx,
+                                         const Pass& pass) noexcept {
+    const Session& session = pass.session;
+    if (session.restricted) {
+        return;
+    }
+    if (session.holding == Holding::next) {
+        note_seen(pass.conf->realm->core, pass.token, now_ms(), worker_scratch());
+    } else if (may_carry_new_token(r)) {
+        ctx.rotating = &pass;
+    }
+}
+
 ngx_int_t admit(ngx_http_request_t* r, RequestCtx& ctx, Pass& pass) noexcept {
     pass.admitted = true;
     touch(r, pass);
+    if (pass.session.holding != Holding::current ||
+        is_rotation_due(pass.conf->realm->core, pass.session.record, now_ms())) {
+        rotate(r, ctx, pass);
+    }
     if (pass.conf->realm->identity != nullptr) {
         ctx.identity_set = true;
         return set_identity(r, *pass.conf->realm);
@@ -244,8 +269,32 @@ ngx_int_t authorise(ngx_http_request_t* r, RequestCtx& ctx, Pass& pass) noexcept
     return refuse(r, ctx, pass, pass.status);
 }
 
+// Two browsers have had this token, and one of them stole it: which one cannot be told.
+[[gnu::noinline, gnu::cold]] void end_reused(ngx_http_request_t* r, const Pass& pass) noexcept {
+    RealmConf& realm = *pass.conf->realm;
+    const auto id = realm.keys.public_id(pass.token);
+    if (find_departure(realm.core, pass.token.handle, now_ms())) {
+        return;  // somebody was quicker
+    }
+    if (!end_session(realm.core, pass.token.handle, Departure::ended, now_ms())) {
+        end_unknown(realm.core, pass.token, Departure::ended, now_ms());  // in the store only
+    }
+    count_event(realm, Event::reuse_detected, now_ms());
+    std::array<char, kPublicIdChars> text{};
+    if (id) {
+        format_public_id(*id, text);
+    }
+    ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                  "session guard: realm \"%V\": session %*s ended: a token came back that was "
+                  "rotated away (reuse detected)",
+                  &realm.name, text.size(), text.data());
+}
+
 // It is known who it is. Subrequests, which skip ACCESS, are decided here.
 ngx_int_t go_on(ngx_http_request_t* r, RequestCtx& ctx, Pass& pass) noexcept {
+    if (pass.reused) {
+        end_reused(r, pass);
+    }
     if (r == r->main) {
         return NGX_DECLINED;
     }

@@ -16,6 +16,8 @@ namespace {
 
 constexpr std::string_view kDefaultIdle = "15m";
 constexpr std::string_view kDefaultAbsolute = "8h";
+constexpr std::string_view kDefaultRotate = "15m";
+constexpr std::string_view kDefaultGrace = "30s";
 constexpr ssize_t kDefaultZone = 16 * 1024 * 1024;
 constexpr std::size_t kDefaultMaxData = 4096;
 constexpr TimeMs kDefaultRevalidate = 5 * kSecond;
@@ -32,6 +34,7 @@ struct Parse {
     bool origin = false;
     bool idle = false;
     bool absolute = false;
+    bool rotate = false;
     bool max_data = false;
     bool store = false;
     bool thread_pool = false;
@@ -118,6 +121,47 @@ char* parse_absolute(ngx_conf_t* cf, Parse& parse) noexcept {
     return parse_timeout(cf, parse.absolute, false, parse.realm->core.timeouts.absolute);
 }
 
+bool parse_rotate_time(ngx_conf_t* cf, std::string_view text, TimeMs least, TimeMs& time) noexcept {
+    ngx_str_t value = str(text);
+    const ngx_int_t parsed = ngx_parse_time(&value, 0);
+    if (parsed == NGX_ERROR || parsed < least || parsed > kLongestTimeout) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid rotate time \"%V\": from %s to 400d",
+                           &value, least > 0 ? "1s" : "0");
+        return false;
+    }
+    time = parsed;
+    return true;
+}
+
+// A token is good for the grace after the one that replaces it, and no longer than that one: or an
+// honest browser could be two behind.
+char* parse_rotate(ngx_conf_t* cf, Parse& parse) noexcept {
+    if (char* const twice = set_once(parse.rotate)) {
+        return twice;
+    }
+    Realm& realm = parse.realm->core;
+    const std::span<ngx_str_t> word = words(cf);
+    const bool is_off = view(word[1]) == "off";
+    if (is_off ? word.size() > 2 : !parse_rotate_time(cf, view(word[1]), kSecond, realm.rotate)) {
+        return is_off ? invalid_parameter(cf, word[2]) : kConfError;
+    }
+    std::string_view grace = kDefaultGrace;
+    if (word.size() > 2 && !value_of(word[2], "grace=", grace)) {
+        return invalid_parameter(cf, word[2]);
+    }
+    if (!parse_rotate_time(cf, grace, 0, realm.rotation_grace)) {
+        return kConfError;
+    }
+    if (!is_off && realm.rotation_grace > realm.rotate) {
+        const ngx_str_t text = str(grace);
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "rotate: grace \"%V\" is longer than the time \"%V\" itself", &text,
+                           &word[1]);
+        return kConfError;
+    }
+    return NGX_CONF_OK;
+}
+
 char* parse_max_data(ngx_conf_t* cf, Parse& parse) noexcept {
     if (char* const twice = set_once(parse.max_data)) {
         return twice;
@@ -171,7 +215,7 @@ struct RealmDirective {
 
 constexpr std::size_t kMany = 64;
 
-constexpr std::array<RealmDirective, 11> kDirectives{{
+constexpr std::array<RealmDirective, 12> kDirectives{{
     {"zone", 1, 1, parse_zone},
     {"key_file", 1, 1, parse_key_file},
     {"cookie", 1, kMany, parse_cookie},
@@ -179,6 +223,7 @@ constexpr std::array<RealmDirective, 11> kDirectives{{
     {"identity", 1, kMany, parse_identity},
     {"idle_timeout", 1, 1, parse_idle},
     {"absolute_timeout", 1, 1, parse_absolute},
+    {"rotate", 1, 2, parse_rotate},
     {"max_data", 1, 1, parse_max_data},
     {"store", 1, kMany, parse_realm_store},
     {"thread_pool", 1, 1, parse_thread_pool},
@@ -222,6 +267,10 @@ char* finish(ngx_conf_t* cf, Parse& parse) noexcept {
     if (!parse.absolute) {
         ngx_str_t text = str(kDefaultAbsolute);
         timeouts.absolute = ngx_parse_time(&text, 0);
+    }
+    if (!parse.rotate && (!parse_rotate_time(cf, kDefaultRotate, kSecond, realm.core.rotate) ||
+                          !parse_rotate_time(cf, kDefaultGrace, 0, realm.core.rotation_grace))) {
+        return kConfError;
     }
     if (timeouts.idle >= timeouts.absolute) {
         ngx_conf_log_error(

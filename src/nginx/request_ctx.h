@@ -51,6 +51,7 @@ struct RequestCtx {
     OwedCookie* owed;
     Status refusal;                // of the main request, while refusal_code is not 0
     ngx_uint_t refusal_code;       // what it was answered with: HTTP status
+    const Pass* rotating;          // whose token may be due for a new one (core/rotation.h)
     struct WaitingWrites* writes;  // to a store, that the main response waits for (tier/withhold.h)
     bool turned_away;              // whatever is sent, with whatever status, stands for the refusal
     bool identity_set;             // some request of this tree carries identity headers

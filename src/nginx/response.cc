@@ -1,6 +1,7 @@
 #include "nginx/response.h"
 
 #include "core/lifecycle.h"
+#include "core/rotation.h"
 #include "nginx/clock.h"
 #include "nginx/control_command.h"
 #include "nginx/response_headers.h"
@@ -108,7 +109,7 @@ bool was_replaced(const RequestCtx& ctx, const RealmConf& realm) noexcept {
 ngx_int_t pay_cookie(ngx_http_request_t* r, const RequestCtx& ctx, const OwedCookie& owed,
                      bool& paid) noexcept {
     const bool set = owed.kind == OwedCookie::Kind::set;
-    const bool late = set ? !is_live(owed.realm->core, owed.token)
+    const bool late = set ? !is_live(owed.realm->core, owed.token, now_ms())
                           : owed.kind == OwedCookie::Kind::expire && was_replaced(ctx, *owed.realm);
     if (owed.kind == OwedCookie::Kind::nothing || late) {
         return NGX_OK;
@@ -116,6 +117,28 @@ ngx_int_t pay_cookie(ngx_http_request_t* r, const RequestCtx& ctx, const OwedCoo
     paid = true;
     remove_set_cookies(r, view(owed.realm->cookie_prefix));  // of a header that was given up
     return set ? set_cookie(r, owed) : expire_cookie(r, owed);
+}
+
+bool owes_cookie(const RequestCtx& ctx, const RealmConf& realm) noexcept {
+    for (const OwedCookie* owed = ctx.owed; owed != nullptr; owed = owed->next) {
+        if (owed->realm == &realm && owed->kind != OwedCookie::Kind::nothing) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// What is due is looked up now: the session may have ended, or changed its handle, and another
+// response may have been quicker. It is not noted until it comes back: a lost response does no
+// harm.
+[[gnu::noinline, gnu::cold]] ngx_int_t owe_rotated(ngx_http_request_t* r,
+                                                   RequestCtx& ctx) noexcept {
+    RealmConf& realm = *ctx.rotating->conf->realm;
+    if (ctx.refusal_code != 0 || owes_cookie(ctx, realm)) {
+        return NGX_OK;
+    }
+    const auto token = token_to_hand_out(realm.core, ctx.rotating->token, now_ms());
+    return token ? owe_cookie(r, ctx, realm, OwedCookie::Kind::set, *token) : NGX_OK;
 }
 
 ngx_int_t pay_cookies(ngx_http_request_t* r, const RequestCtx& ctx, bool& paid) noexcept {
@@ -148,6 +171,9 @@ ngx_int_t name_refusal(ngx_http_request_t* r, const RequestCtx& ctx) noexcept {
 
 ngx_int_t complete_main_response(ngx_http_request_t* r, RequestCtx& ctx) noexcept {
     bool cookies = false;
+    if (ctx.rotating != nullptr && owe_rotated(r, ctx) != NGX_OK) {
+        return NGX_ERROR;
+    }
     if (pay_cookies(r, ctx, cookies) != NGX_OK) {
         return NGX_ERROR;
     }

@@ -30,6 +30,7 @@ enum class Event : std::uint8_t {
     store_unknown,        // the store gave no answer in time
     store_write_dropped,  // too many were waiting
     store_change_again,   // another node had changed the session: made once more
+    reuse_detected,       // a token came back that had been rotated away: the session was ended
     feed_gap,  // what other nodes ended may have been missed: copies are asked about again
     count
 };

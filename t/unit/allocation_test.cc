@@ -280,7 +280,7 @@ void touching_and_asking_again_allocate_nothing(void**) {
     const Outcome outcome = ask({text_of(made.live)}, kNow);
     assert_no_allocation([&] {
         world.table->touch(outcome.session.slot.slot, kNow + kMinute);
-        is_live(world.realm, made.live);
+        is_live(world.realm, made.live, kNow);
         holds_session(world.realm, made.large, kNow);
         world.table->find_tombstone(made.ended.handle, kNow);
     });
@@ -351,7 +351,7 @@ void the_lifecycle_allocates_nothing_but_inside_openssl(void**) {
                      0);
     assert_int_equal(changed.result, Change::done);
     assert_no_allocation([&] { end_session(world.realm, first.handle, Departure::ended, kNow); });
-    assert_false(is_live(world.realm, *changed.token));
+    assert_false(is_live(world.realm, *changed.token, kNow));
 }
 
 }  // namespace

@@ -454,10 +454,10 @@ void a_record_it_cannot_read_is_not_changed(void**) {
     }
     assert_refused(change(token, "renew"), Change::damaged);
     assert_refused(change(token, "update; data.x=\"1\""), Change::damaged);
-    assert_true(is_live(world.realm, token));
+    assert_true(is_live(world.realm, token, kNow));
     // Ended it can be all the same.
     assert_true(end_session(world.realm, token.handle, Departure::ended, kNow));
-    assert_false(is_live(world.realm, token));
+    assert_false(is_live(world.realm, token, kNow));
 }
 
 // ---- what has ended stays ended
@@ -645,20 +645,20 @@ void the_reason_of_the_end_is_kept(void**) {
 void is_live_is_true_for_the_current_credential_only(void**) {
     fresh_world();
     const Token old = created();
-    assert_true(is_live(world.realm, old));
+    assert_true(is_live(world.realm, old, kNow));
     assert_true(holds_session(world.realm, old, kNow));
     const Token fresh = moved(old, "renew");
-    assert_false(is_live(world.realm, old));
+    assert_false(is_live(world.realm, old, kNow));
     assert_true(holds_session(world.realm, old, kNow));
-    assert_true(is_live(world.realm, fresh));
+    assert_true(is_live(world.realm, fresh, kNow));
     Token tampered = fresh;
     tampered.secret[0] ^= 1;
-    assert_false(is_live(world.realm, tampered));
+    assert_false(is_live(world.realm, tampered, kNow));
     assert_false(holds_session(world.realm, tampered, kNow));
     end_session(world.realm, fresh.handle, Departure::ended, kNow);
-    assert_false(is_live(world.realm, fresh));
+    assert_false(is_live(world.realm, fresh, kNow));
     assert_false(holds_session(world.realm, fresh, kNow));
-    assert_false(is_live(world.realm, genuine_token()));
+    assert_false(is_live(world.realm, genuine_token(), kNow));
 }
 
 // Would catch: a large session that is not live because its record does not fit a small buffer.
@@ -667,11 +667,11 @@ void is_live_and_end_work_for_large_sessions(void**) {
     static std::string header;
     header = "create; user=\"alice\"; data.a=\"" + std::string(4000, 'v') + "\"";
     const Token token = created(header);
-    assert_true(is_live(world.realm, token));
+    assert_true(is_live(world.realm, token, kNow));
     const Token fresh = moved(token, "renew");
-    assert_true(is_live(world.realm, fresh));
+    assert_true(is_live(world.realm, fresh, kNow));
     assert_true(end_session(world.realm, token.handle, Departure::ended, kNow));
-    assert_false(is_live(world.realm, fresh));
+    assert_false(is_live(world.realm, fresh, kNow));
 }
 
 // Would catch: cells lost on any way, until the zone is full of nothing.

@@ -138,9 +138,12 @@ inline Record login_record(TimeMs created = kNow, std::string_view roles = "edit
 }
 
 // Puts a record under a fresh credential, without the lifecycle.
-inline Token put_session(const Record& record, TimeMs last_seen = kNow) {
+inline Token put_session(Record record, TimeMs last_seen = kNow) {
     static std::array<std::uint8_t, Table::kMaxRecordBytes> bytes;
-    const Token token = genuine_token();
+    const auto minted = world.keys.mint(world.random);
+    assert_true(minted.has_value());
+    const Token token = *minted;
+    record.seed = minted->seed;
     const std::size_t size = encode_record(record, bytes);
     assert_true(size > 0);
     LockedShard shard = world.table->lock(token.handle);

@@ -97,7 +97,7 @@ void add_long(const Table& table) {
 
 void replace_with(const Table& table, std::size_t size) {
     LockedShard shard = table.lock(token_of(kTouched).handle);
-    table.replace(shard, token_of(kTouched).handle, record_of(kTouched, 1, size), kLimits, kNow);
+    table.replace(shard, token_of(kTouched), record_of(kTouched, 1, size), kLimits, kNow);
 }
 
 void end(const Table& table) {

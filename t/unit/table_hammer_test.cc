@@ -85,8 +85,7 @@ void write_one(const Table& table, std::uint64_t n, std::uint64_t edition) {
     const Token token = token_of(n);
     LockedShard shard = table.lock(token.handle);
     if (n <= kAlways) {
-        table.replace(shard, token.handle, record_of(n, edition % 200, size_for(edition)), kLimits,
-                      kNow);
+        table.replace(shard, token, record_of(n, edition % 200, size_for(edition)), kLimits, kNow);
     } else if (!table.remove(shard, token.handle, Departure::ended, kNow + kHour)) {
         table.insert(shard, token, record_of(n, 0, size_for(edition)), kNow, kLimits, kNow);
     }

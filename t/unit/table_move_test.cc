@@ -222,7 +222,7 @@ void a_change_after_a_cut_move_is_not_undone(void**) {
         {
             const Realm realm = made.realm();
             LockedHome home(realm, token_of(session).handle);
-            home.table().replace(home.shard(), token_of(session).handle, record_of(session, 7, 120),
+            home.table().replace(home.shard(), token_of(session), record_of(session, 7, 120),
                                  kLimits, kNow);
         }
         move_all(made);
@@ -265,7 +265,7 @@ int write_one(const Realm& realm, std::uint64_t n, std::uint64_t edition) {
     const Token token = token_of(n);
     if (n <= kAlways) {
         LockedHome home(realm, token.handle);
-        const auto result = home.table().replace(home.shard(), token.handle,
+        const auto result = home.table().replace(home.shard(), token,
                                                  record_of(n, edition % 200, 120), kLimits, kNow);
         return result ? kFine : kLost;
     }

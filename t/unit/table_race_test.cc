@@ -120,8 +120,7 @@ void a_touch_beside_a_replacement_is_not_lost(void**) {
     for (const double end = clock_seconds() + kSeconds; clock_seconds() < end;) {
         for (int i = 0; i < 200; ++i) {
             LockedShard shard = table.lock(token_of(1).handle);
-            table.replace(shard, token_of(1).handle, record_of(1, ++edition % 200, 100), kLimits,
-                          kNow);
+            table.replace(shard, token_of(1), record_of(1, ++edition % 200, 100), kLimits, kNow);
         }
     }
     assert_exit(toucher, fine);

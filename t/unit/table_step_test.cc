@@ -71,7 +71,7 @@ void insert_touched(const Table& table, std::size_t size, TimeMs last_seen = kNo
 }
 
 void replace_touched(const Table& table, LockedShard& shard, std::size_t size) {
-    table.replace(shard, token_of(touched).handle, record_of(touched, 1, size), kLimits, kNow);
+    table.replace(shard, token_of(touched), record_of(touched, 1, size), kLimits, kNow);
 }
 
 void login(const Table& table, LockedShard& shard, std::size_t size) {

@@ -123,7 +123,7 @@ void a_replaced_record_keeps_credential_and_last_seen(void**) {
     table.touch(look(table, 1).view.slot, kNow + 5000);
     for (std::uint64_t edition = 1; edition < 40; ++edition) {
         LockedShard shard = table.lock(token_of(1).handle);
-        const auto result = table.replace(shard, token_of(1).handle,
+        const auto result = table.replace(shard, token_of(1),
                                           record_of(1, edition, 100 + edition * 20), kLimits, kNow);
         assert_true(result == InsertResult::inserted);
     }
@@ -139,7 +139,7 @@ void nothing_is_replaced_where_no_live_session_is(void**) {
     const Table table = make_table(shared_memory(kMemory));
     LockedShard shard = table.lock(token_of(1).handle);
     assert_false(
-        table.replace(shard, token_of(1).handle, record_of(1, 1, 100), kLimits, kNow).has_value());
+        table.replace(shard, token_of(1), record_of(1, 1, 100), kLimits, kNow).has_value());
 }
 
 void a_superseded_session_names_its_successor_and_is_not_changed_again(void**) {
@@ -149,7 +149,7 @@ void a_superseded_session_names_its_successor_and_is_not_changed_again(void**) {
     assert_true(table.supersede(shard, token_of(1).handle, token_of(2).handle, kNow + 10'000));
     assert_false(table.supersede(shard, token_of(1).handle, token_of(3).handle, kNow + 10'000));
     assert_false(
-        table.replace(shard, token_of(1).handle, record_of(1, 1, 100), kLimits, kNow).has_value());
+        table.replace(shard, token_of(1), record_of(1, 1, 100), kLimits, kNow).has_value());
     const Seen seen = look(table, 1);
     assert_int_equal(seen.view.superseded_until, kNow + 10'000);
     assert_memory_equal(seen.view.successor.data(), token_of(2).handle.data(), 16);

@@ -38,7 +38,7 @@ enum class FindResult : std::uint8_t {
     absent,     // certain: the bucket did not change during the walk
     busy,       // a writer was in the way for about 100 tries: lock the shard, ask again
     too_small,  // `record` was smaller than the record: all of the view is filled, record_size
-                // included
+                // included, and of the record the first 184 bytes, if they fit
 };
 
 // Names one incarnation of one cell. A touch through a stale SlotRef does nothing.
@@ -126,9 +126,9 @@ class Table {
     InsertResult insert(LockedShard& shard, const Token& token, ByteView record, TimeMs last_seen,
                         const SweepLimits& limits, TimeMs now) const noexcept;
 
-    // Replaces the record of a live session (same handle, same token, last seen kept), as one step
+    // Replaces the token (same handle) and the record of a live session, last seen kept, as one step
     // for readers and for a crash: old or new, never a mixture. nullopt when it is not live.
-    std::optional<InsertResult> replace(LockedShard& shard, const Handle& handle, ByteView record,
+    std::optional<InsertResult> replace(LockedShard& shard, const Token& token, ByteView record,
                                         const SweepLimits& limits, TimeMs now) const noexcept;
 
     // Notes that the second tier agreed with this copy at this time. False when it is not live.

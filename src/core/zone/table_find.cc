@@ -100,6 +100,9 @@ enum class Walk : std::uint8_t { found, absent, too_small, torn };
         copy_words(view.successor.data(), cell.successor, view.successor.size());
     }
     if (view.record_size > record.size()) {
+        if (record.size() >= kInlineBytes) {
+            copy_whole<kInlineBytes / 8>(record.data(), cell.record);
+        }
         return Walk::too_small;
     }
     return read_record(shard, cell, view.record_size, record) ? Walk::found : Walk::torn;

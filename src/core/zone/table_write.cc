@@ -145,10 +145,11 @@ InsertResult Table::insert(LockedShard& locked, const Token& token, ByteView rec
 
 // Copy on write: readers find the old or the new record at every instant, and so does the repair,
 // which keeps the newer edition of the two.
-std::optional<InsertResult> Table::replace(LockedShard& locked, const Handle& handle,
+std::optional<InsertResult> Table::replace(LockedShard& locked, const Token& token,
                                            ByteView record, const SweepLimits& limits,
                                            TimeMs now) const noexcept {
     const ShardView& shard = locked.shard();
+    const Handle& handle = token.handle;
     const HandleWords words = words_of(handle);
     Bucket& bucket = bucket_of(shard, hash_of(*header_, words));
     Cell* old = find_head(shard, bucket, words);
@@ -165,8 +166,8 @@ std::optional<InsertResult> Table::replace(LockedShard& locked, const Handle& ha
         return std::nullopt;
     }
     SessionView view;
-    find_locked(locked, handle, view, {});  // token and last seen; the record is not wanted
-    Cell& cell = fill_cell(shard, {.token = view.token,
+    find_locked(locked, handle, view, {});  // last seen; the record is not wanted
+    Cell& cell = fill_cell(shard, {.token = token,
                                    .record = record,
                                    .last_seen = view.last_seen,
                                    .confirmed = view.confirmed,

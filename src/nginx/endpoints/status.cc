@@ -24,7 +24,7 @@ constexpr std::array<std::string_view, static_cast<std::size_t>(Event::count)> k
     "zone_full",          "random_failed",  "control_ignored",     "control_malformed",
     "csrf_unattested",    "record_damaged", "zone_repaired",       "insecure",
     "store_write_failed", "store_unknown",  "store_write_dropped", "store_change_again",
-    "feed_gap",
+    "reuse_detected",     "feed_gap",
 };
 
 constexpr std::array<std::string_view, static_cast<std::size_t>(StoreFault::count_)> kFaultNames{

@@ -15,7 +15,7 @@ struct Parking {
     Watcher watcher;
     ngx_event_t timer{};
     Token token;  // what is asked about
-    Asked asked = Asked::token;
+    bool is_successor = false;
     Lesson lesson;
     bool waiting = false;
     bool looks_again = false;
@@ -64,9 +64,8 @@ bool decide_from_entry(Parking& parking, const StoreEntry& entry) noexcept {
         return false;
     }
     std::copy(entry.record.begin(), entry.record.end(), record);
-    static_cast<Outcome&>(*parking.pass) =
-        resume(parking.pass->conf->realm->core, parking.token, entry.last_seen,
-               {record, entry.record.size()}, now_ms());
+    static_cast<Outcome&>(*parking.pass) = resume(parking.pass->conf->realm->core, parking.token,
+                                                  entry, {record, entry.record.size()}, now_ms());
     return true;
 }
 
@@ -104,7 +103,7 @@ void look_again(ngx_event_t* event) noexcept {
 
 // The node that made the session may still be writing it.
 bool waits_for_second_look(Parking& parking, StoreAnswer answer) noexcept {
-    const bool is_absent = answer == StoreAnswer::absent && parking.asked == Asked::token &&
+    const bool is_absent = answer == StoreAnswer::absent && !parking.is_successor &&
                            parking.lesson.learned == Learned::gone &&
                            parking.lesson.status == Status::absent;
     if (!is_absent || parking.looks_again ||
@@ -120,8 +119,7 @@ void answered(Watcher& watcher, const StoreOp& op) noexcept {
     Parking& parking = *static_cast<Parking*>(watcher.data);
     const Realm& realm = parking.pass->conf->realm->core;
     parking.lesson =
-        learn(realm, parking.token,
-              {.answer = op.answer, .entry = op.seen, .sent = op.sent, .asked = parking.asked},
+        learn(realm, parking.token, {.answer = op.answer, .entry = op.seen, .sent = op.sent},
               now_ms(), worker_scratch());
     if (waits_for_second_look(parking, op.answer)) {
         return;
@@ -159,7 +157,7 @@ ngx_int_t park(ngx_http_request_t* r, Pass& pass) noexcept {
     parking->token = pass.token;
     if (pass.step == Outcome::Step::needs_successor) {
         // It was made a moment ago.
-        parking->asked = Asked::successor;
+        parking->is_successor = true;
         parking->token.key_id = pass.conf->realm->keys.current_id();
         parking->token.handle = pass.session.slot.successor;
     }
