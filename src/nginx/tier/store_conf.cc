@@ -92,15 +92,17 @@ void set_store_keys(RealmConf& realm) noexcept {
     }
 }
 
-// The files belong to the user the workers run as.
+// The files belong to the user the workers run as. (With "master_process off" that is whoever
+// started nginx: only a worker of a master changes its user.)
 ngx_int_t prepare_store(const RealmConf& realm, ngx_log_t* log) noexcept {
     if (ngx_test_config || !realm.store->is_lmdb()) {
         return NGX_OK;
     }
     const ngx_core_conf_t& core = *realm.store->core;
-    const bool root = geteuid() == 0 && core.user != static_cast<ngx_uid_t>(NGX_CONF_UNSET_UINT);
-    const uid_t user = root ? core.user : geteuid();
-    const gid_t group = root ? core.group : getegid();
+    const bool changes = core.master != 0 && geteuid() == 0 &&
+                         core.user != static_cast<ngx_uid_t>(NGX_CONF_UNSET_UINT);
+    const uid_t user = changes ? core.user : geteuid();
+    const gid_t group = changes ? core.group : getegid();
     const std::string wrong = prepare_lmdb(realm.store->lmdb, user, group, kCheckBudget);
     if (wrong.empty()) {
         return NGX_OK;

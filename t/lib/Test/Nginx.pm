@@ -432,7 +432,7 @@ read_with(code, seconds), ended, timed_out, close_now, handle.
 
     my $up = $t->recorder(8081, $answer, protocol => 'http', name => 'app');
 
-Protocols: http, fastcgi, uwsgi, scgi.  $answer is a table by path (default =>
+Protocols: http, fastcgi, uwsgi, scgi, grpc.  $answer is a table by path (default =>
 for the rest) or code that gets the request and returns an answer; without one
 it is 200.  The code runs in another process: its variables last, but the test
 does not see them.  An answer:

@@ -12,7 +12,7 @@ use Test::Nginx::Recorder::Protocol;
 use Test::Nginx::Recorder::Server;
 
 # $answer: code, or a table { '/path' => [response], default => [response] }.
-# Options: protocol (http, fastcgi, uwsgi, scgi), name.
+# Options: protocol (http, fastcgi, uwsgi, scgi, grpc), name.
 sub start {
     my ($class, $test, $nominal, $port, $answer, %option) = @_;
 

@@ -1,7 +1,7 @@
 package Test::Nginx::Recorder::Protocol;
 
 # How requests are read and answers framed, for HTTP/1.1 and, below, for
-# FastCGI, uwsgi and SCGI.  parse() takes one whole request from the front
+# FastCGI, uwsgi and SCGI (gRPC: in Grpc.pm).  parse() takes one whole request from the front
 # of a buffer, or nothing; it is used by the serving process and again when
 # the test reads the record.
 
@@ -15,11 +15,13 @@ my %class_of = (
     fastcgi => 'Test::Nginx::Recorder::Protocol::Fastcgi',
     uwsgi   => 'Test::Nginx::Recorder::Protocol::Uwsgi',
     scgi    => 'Test::Nginx::Recorder::Protocol::Scgi',
+    grpc    => 'Test::Nginx::Recorder::Grpc',
 );
 
 sub named {
     my ($class, $name) = @_;
     my $chosen = $class_of{$name} or die "recorder: unknown protocol $name\n";
+    require Test::Nginx::Recorder::Grpc if $name eq 'grpc';
     return bless {}, $chosen;
 }
 
@@ -77,7 +79,12 @@ sub head {
     return join "\r\n", "HTTP/1.1 $status $reason", (map { "$_->[0]: $_->[1]" } @{$headers}), '', '';
 }
 
-# Any output, and what ends a response.
+# A response's first bytes, any later output, and what ends it.
+sub opening {
+    my ($self, @head) = @_;
+    return $self->wrap($self->head(@head));
+}
+
 sub wrap { my ($self, $bytes) = @_; return $bytes }
 sub end  { return '' }
 
@@ -95,6 +102,7 @@ sub request_of {
         body       => $body,
         keep       => $keep,
         parameters => 1,
+        framed     => 1,    # where the body ends, no header has to say
     );
 }
 

@@ -191,7 +191,7 @@ sub _steps {
     push @headers, _framing($request, $close, $bodiless, \@parts, \@headers, %option);
 
     my $reason = $option{reason} // $reason_of{$status} // 'Status';
-    my $head = $protocol->wrap($protocol->head($status, $reason, \@headers));
+    my $head = $protocol->opening($status, $reason, \@headers);
     return (@waits, $head, { upgrade => $option{upgrade} || 1 }, @parts) if $status == 101;
 
     @parts = () if $bodiless || $request->method() eq 'HEAD';
@@ -221,8 +221,8 @@ sub _framing {
     my %given = map { lc $_->[0] => 1 } @{$headers};
     my @framing;
     push @framing, [ Connection => 'close' ]
-        if $close && !$given{connection} && !$request->{parameters};
-    return @framing if $bodiless || $given{'content-length'} || $request->{parameters};
+        if $close && !$given{connection} && !$request->{framed};
+    return @framing if $bodiless || $given{'content-length'} || $request->{framed};
     return (@framing, [ 'Transfer-Encoding' => 'chunked' ]) if $option{chunked};
     return @framing if exists $option{length} && !defined $option{length};
 
