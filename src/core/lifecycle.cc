@@ -287,6 +287,12 @@ bool holds_session(const Realm& realm, const Token& token, TimeMs now) noexcept 
            (view.superseded_until == 0 || now < view.superseded_until);
 }
 
+bool is_there(const Realm& realm, const Handle& handle) noexcept {
+    SessionView view;
+    const FindResult found = look_up(realm, handle, view, {});
+    return found == FindResult::found || found == FindResult::too_small;
+}
+
 bool is_replaced(const Realm& realm, const Token& token, TimeMs now) noexcept {
     SessionView view;
     if (const auto holding = find_credential(realm, token, view, now)) {

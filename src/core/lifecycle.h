@@ -58,6 +58,9 @@ void end_unknown(const Realm& realm, const Token& token, Departure why, TimeMs n
 // may be in a thief's hands.
 bool holds_session(const Realm& realm, const Token& token, TimeMs now) noexcept;
 
+// Whether this node has the session, live or replaced.
+bool is_there(const Realm& realm, const Handle& handle) noexcept;
+
 // Whether this credential is good at this moment: asked again just before a Set-Cookie goes out.
 bool is_live(const Realm& realm, const Token& token, TimeMs now) noexcept;
 

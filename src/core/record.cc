@@ -13,6 +13,7 @@ enum : std::size_t {
     kVersionAt = 0,
     kLevelAt = 1,
     kFlagsAt = 2,
+    kUserLengthAt = 3,
     kGenerationAt = 4,
     kCreatedAt = 8,
     kAuthenticatedAt = 16,
@@ -23,13 +24,10 @@ enum : std::size_t {
     kNodeAt = 40,
     kSeedAt = 48,
     kPublicIdAt = 64,
-    kUserLengthAt = 76,
-    kReservedAt = 77,
-    kRolesLengthAt = 78,
-    kAttributesLengthAt = 80,
-    kReserved2At = 82,
-    kRotatedAt = 84,
-    kEndOfFixed = 88,
+    kRotatedAt = 76,
+    kRolesLengthAt = 80,
+    kAttributesLengthAt = 82,
+    kEndOfFixed = 84,
 };
 static_assert(kEndOfFixed == kRecordFixedBytes);
 
@@ -88,12 +86,11 @@ bool well_formed(const Record& record) noexcept {
         return false;
     }
     const std::uint8_t* const from = bytes.data();
-    if (from[kVersionAt] != kRecordVersion || from[kReservedAt] != 0 ||
-        load_le<std::uint16_t>(from + kReserved2At) != 0) {
+    if (from[kVersionAt] != kRecordVersion) {
         return false;
     }
     record.level = static_cast<Level>(from[kLevelAt]);
-    record.flags = load_le<std::uint16_t>(from + kFlagsAt);
+    record.flags = from[kFlagsAt];
     record.generation = load_le<std::uint32_t>(from + kGenerationAt);
     record.created = static_cast<TimeMs>(load_le<std::uint64_t>(from + kCreatedAt));
     record.authenticated = static_cast<TimeMs>(load_le<std::uint64_t>(from + kAuthenticatedAt));
@@ -129,7 +126,8 @@ std::size_t encode_record(const Record& record, ByteSpan out) noexcept {
     std::uint8_t* const to = out.data();
     to[kVersionAt] = kRecordVersion;
     to[kLevelAt] = static_cast<std::uint8_t>(record.level);
-    store_le<std::uint16_t>(to + kFlagsAt, record.flags);
+    to[kFlagsAt] = record.flags;
+    to[kUserLengthAt] = static_cast<std::uint8_t>(record.user.size());
     store_le<std::uint32_t>(to + kGenerationAt, record.generation);
     store_le<std::uint64_t>(to + kCreatedAt, static_cast<std::uint64_t>(record.created));
     store_le<std::uint64_t>(to + kAuthenticatedAt,
@@ -141,12 +139,9 @@ std::size_t encode_record(const Record& record, ByteSpan out) noexcept {
     store_le<std::uint64_t>(to + kNodeAt, record.node);
     put(to + kSeedAt, record.seed);
     put(to + kPublicIdAt, record.public_id);
-    to[kUserLengthAt] = static_cast<std::uint8_t>(record.user.size());
-    to[kReservedAt] = 0;
     store_le<std::uint16_t>(to + kRolesLengthAt, static_cast<std::uint16_t>(record.roles.size()));
     store_le<std::uint16_t>(to + kAttributesLengthAt,
                             static_cast<std::uint16_t>(record.attributes.size()));
-    store_le<std::uint16_t>(to + kReserved2At, 0);
     store_le<std::uint32_t>(to + kRotatedAt, record.rotated_s);
     std::uint8_t* tail = put(to + kEndOfFixed, record.user);
     tail = put(tail, record.roles);

@@ -31,13 +31,13 @@ struct RecordLimits {
 };
 
 inline constexpr std::uint8_t kRecordVersion = 1;
-inline constexpr std::size_t kRecordFixedBytes = 88;
+inline constexpr std::size_t kRecordFixedBytes = 84;
 
 // A decoded record. The string views point into the bytes it was decoded from, or into whatever
 // the caller composed it of; the record must not outlive them.
 struct Record {
     Level level = Level::aal1;
-    std::uint16_t flags = 0;       // none defined in version 1
+    std::uint8_t flags = 0;        // none defined in version 1
     std::uint32_t generation = 0;  // of the secret (core/rotation.h)
     std::uint32_t rotated_s = 0;   // when that secret was first seen: seconds after `created`
     TimeMs created = 0;

@@ -81,7 +81,8 @@ ngx_int_t refuse_login(const Execution& run, Change why) noexcept {
 bool may_end(const Execution& run, const Token& token) noexcept {
     const bool let_in =
         run.pass.admitted && !run.pass.session.restricted && same_token(token, run.pass.token);
-    return let_in || holds_session(run.realm.core, token, run.now);
+    return let_in ? is_there(run.realm.core, token.handle)
+                  : holds_session(run.realm.core, token, run.now);
 }
 
 // Whatever credential came with the request stops working: it is never linked to the new session.
