@@ -54,7 +54,7 @@ Status check_tag(const Realm& realm, const Token& token) noexcept {
 // (Workers of an earlier configuration note confirmations by what the feed has told themselves.)
 bool is_stale(const Realm& realm, const Handle& handle, TimeMs confirmed, TimeMs now) noexcept {
     return realm.feed == nullptr || !realm.feed->vouches(confirmed, now, realm.revalidate) ||
-           realm.feed->confirmable(handle, confirmed) == 0;
+           realm.feed->has_told(handle, confirmed);
 }
 
 // Without its key a session has no name in the store: the zone alone knows it.

@@ -31,12 +31,21 @@ class FeedState {
     }
 
     // The feed told of this session. To be called before its copy is made stale.
-    void told(const Handle& handle, TimeMs now) noexcept { told_[place(handle)].store(now); }
+    void told(const Handle& handle, bool ended, TimeMs now) noexcept {
+        if (ended) {
+            ended_[place(handle)].store(now);
+        }
+        told_[place(handle)].store(now);
+    }
 
-    // What may be noted as the time of confirmation of an answer whose question was sent then: 0
-    // (never) when the feed has told of the session meanwhile.
-    TimeMs confirmable(const Handle& handle, TimeMs sent) const noexcept {
-        return told_[place(handle)].load() < sent ? sent : 0;
+    bool has_told(const Handle& handle, TimeMs since) const noexcept {
+        return told_[place(handle)].load() >= since;
+    }
+
+    // What may be noted as the time of confirmation of an answer whose question was sent then. When
+    // the feed has told of the session meanwhile: `overdue`, or 0 (never) if it may have ended.
+    TimeMs confirmable(const Handle& handle, TimeMs sent, TimeMs overdue) const noexcept {
+        return !has_told(handle, sent) ? sent : ended_[place(handle)].load() >= sent ? 0 : overdue;
     }
 
     // Whether a copy that was confirmed then has been vouched for by the feed since, at most
@@ -74,6 +83,7 @@ class FeedState {
     std::atomic<TimeMs> since_before_{0};  // before the last gap
     std::atomic<TimeMs> followed_{0};
     std::array<std::atomic<TimeMs>, kPlaces> told_{};
+    std::array<std::atomic<TimeMs>, kPlaces> ended_{};
 };
 
 static_assert(std::atomic<TimeMs>::is_always_lock_free);

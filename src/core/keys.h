@@ -50,7 +50,7 @@ class KeyRing {
     // The credential of this session with the secret of this generation, in whatever process:
     // HMAC-SHA256 over handle, generation and seed. nullopt: OpenSSL failed, or no such key.
     std::optional<Token> token_of(std::uint8_t key_id, const Handle& handle, const Seed& seed,
-                                std::uint32_t generation) const noexcept;
+                                  std::uint32_t generation) const noexcept;
 
     // Verifies the tag (HMAC-SHA256, truncated to 120 bits, constant-time compare).
     TokenCheck check(const Token& token) const noexcept;

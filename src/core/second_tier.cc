@@ -52,9 +52,16 @@ bool has_expired(const Realm& realm, const Here& here, TimeMs now) noexcept {
     return check_expiry(ages, timeouts, now) != Expiry::alive;
 }
 
+// While nobody can be asked such a copy goes on as after `revalidate`.
+TimeMs overdue_at(const Realm& realm, TimeMs now) noexcept {
+    return std::max<TimeMs>(now - realm.revalidate - 1, 0);
+}
+
 // `sent`: when the question was. The answer may be overtaken by what the feed has told since.
 void confirm(const Realm& realm, LockedHome& home, const Handle& handle, TimeMs sent) noexcept {
-    const TimeMs at = realm.feed != nullptr ? realm.feed->confirmable(handle, sent) : sent;
+    const TimeMs at = realm.feed != nullptr
+                          ? realm.feed->confirmable(handle, sent, overdue_at(realm, sent))
+                          : sent;
     home.table().confirm(home.shard(), handle, at);
 }
 
@@ -237,11 +244,11 @@ bool was_certain(const Realm& realm, const SessionView& view, TimeMs then) noexc
 
 void hear_of(const Realm& realm, const FeedNote& note, TimeMs now) noexcept {
     if (realm.feed != nullptr) {
-        realm.feed->told(note.handle, now);
+        realm.feed->told(note.handle, note.what == FeedWhat::ended, now);
     }
     LockedHome home(realm, note.handle);
-    const TimeMs overdue = std::max<TimeMs>(now - realm.revalidate - 1, 0);
-    home.table().confirm(home.shard(), note.handle, note.what == FeedWhat::changed ? overdue : 0);
+    home.table().confirm(home.shard(), note.handle,
+                         note.what == FeedWhat::changed ? overdue_at(realm, now) : 0);
 }
 
 }  // namespace sg

@@ -57,13 +57,30 @@ void an_answer_to_an_older_question_confirms_nothing(void**) {
     FeedState feed;
     Handle handle{};
     handle[0] = 7;
-    assert_int_equal(feed.confirmable(handle, kNow), kNow);
-    feed.told(handle, kNow);
-    assert_int_equal(feed.confirmable(handle, kNow - 1), 0);
-    assert_int_equal(feed.confirmable(handle, kNow), 0);
-    assert_int_equal(feed.confirmable(handle, kNow + 1), kNow + 1);
+    constexpr TimeMs kOverdue = kNow - kBound;
+    assert_int_equal(feed.confirmable(handle, kNow, kOverdue), kNow);
+    feed.told(handle, true, kNow);
+    assert_int_equal(feed.confirmable(handle, kNow - 1, kOverdue), 0);
+    assert_int_equal(feed.confirmable(handle, kNow, kOverdue), 0);
+    assert_int_equal(feed.confirmable(handle, kNow + 1, kOverdue), kNow + 1);
     handle[0] = 8;
-    assert_int_equal(feed.confirmable(handle, kNow - 1), kNow - 1);
+    assert_int_equal(feed.confirmable(handle, kNow - 1, kOverdue), kNow - 1);
+}
+
+// Would catch: a session that was changed on another node just before the store went, and is
+// refused where one that was not would go on.
+void an_answer_older_than_a_change_is_overdue_at_once(void**) {
+    FeedState feed;
+    Handle handle{};
+    constexpr TimeMs kOverdue = kNow - kBound;
+    feed.told(handle, false, kNow);
+    assert_true(feed.has_told(handle, kNow));
+    assert_false(feed.has_told(handle, kNow + 1));
+    assert_int_equal(feed.confirmable(handle, kNow, kOverdue), kOverdue);
+    feed.told(handle, true, kNow + 1);
+    feed.told(handle, false, kNow + 2);
+    assert_int_equal(feed.confirmable(handle, kNow + 1, kOverdue), 0);
+    assert_int_equal(feed.confirmable(handle, kNow + 2, kOverdue), kOverdue);
 }
 
 }  // namespace
@@ -73,6 +90,7 @@ int main() {
         cmocka_unit_test(what_was_confirmed_since_is_believed_while_the_feed_is_followed),
         cmocka_unit_test(nothing_is_believed_that_the_feed_may_not_have_told),
         cmocka_unit_test(an_answer_to_an_older_question_confirms_nothing),
+        cmocka_unit_test(an_answer_older_than_a_change_is_overdue_at_once),
     };
     return cmocka_run_group_tests_name("feed state", tests, nullptr, nullptr);
 }
