@@ -34,6 +34,9 @@ UNITS     := $(patsubst t/unit/%.cc,%,$(wildcard t/unit/*_test.cc))
 UNIT_AIDS := $(filter-out $(UNITS:%=t/unit/%.cc),$(wildcard t/unit/*.cc))
 STORE_TESTS := $(patsubst t/store/%.cc,%,$(wildcard t/store/*_test.cc))
 STORE_AIDS  := $(filter-out $(STORE_TESTS:%=t/store/%.cc),$(wildcard t/store/*.cc))
+# What several threads of a worker, or several workers, use at once; and what that is made of.
+TSAN_TESTS := table_threads_test lmdb_contract_test memcached_contract_test
+TSAN_PURE  := $(filter-out src/core/web/% src/json/%,$(PURE))
 FUZZERS   := $(patsubst t/fuzz/%.cc,%,$(wildcard t/fuzz/*_fuzz.cc))
 
 CXXFLAGS          := $(call from_config,cxxflags) -I src
@@ -55,9 +58,13 @@ SANITIZE_PURE := -fsanitize=address,undefined -fno-sanitize=vptr -fno-omit-frame
 # Not the checks that nginx itself trips over.
 SANITIZE := $(SANITIZE_PURE) -fno-sanitize=alignment,nonnull-attribute,pointer-overflow
 
+# ThreadSanitizer follows the threads of one process: no other processes, no fences (gcc warns of
+# these; what lies between ours is atomic words), no nginx.
+SANITIZE_THREADS := -fsanitize=thread -g1 -Wno-error -Wno-tsan
+
 # ---------------------------------------------------------------- words
 
-.PHONY: help run test build unit it asan fuzz bench lint install clean
+.PHONY: help run test build unit it asan tsan fuzz bench lint install clean
 
 help: ## prints these words
 	sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -65,8 +72,8 @@ help: ## prints these words
 run: build | need-run ## nginx in the foreground with conf.example, on https://localhost:8443 (PORT=)
 	t/tools/run-demo $(NGINX) $(PORT) build/release
 
-test: ## all that must pass: lint, unit, it, asan, fuzz; ends with `N passed, N failed`
-	t/tools/test lint unit it asan fuzz
+test: ## all that must pass: lint, unit, it, asan, tsan, fuzz; ends with `N passed, N failed`
+	t/tools/test lint unit it asan tsan fuzz
 
 build: build/release/$(MODULE).so ## the module for Debian's nginx, in build/release/
 
@@ -83,6 +90,9 @@ asan: ## unit and it again, module and an nginx of its own under ASan and UBSan
 	TEST_NGINX_BINARY=$(CURDIR)/build/asan/nginx/nginx TEST_NGINX_ASAN=1 \
 	TEST_NGINX_MODULE=$(CURDIR)/build/asan/$(MODULE).so t/tools/it asan-it $(TESTS) || status=1; \
 	exit $$status
+
+tsan: $(TSAN_TESTS:%=build/unit-tsan/%) ## what threads and workers share, under ThreadSanitizer
+	t/tools/unit tsan $^
 
 fuzz: $(FUZZERS:%=build/fuzz/%) ## every fuzzer for a short time (FUZZ_SECONDS=, FUZZ_PARALLEL=)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_PARALLEL=$(FUZZ_PARALLEL) t/tools/fuzz $^
@@ -134,6 +144,7 @@ $(eval $(call objects,test,build,g++,$(TESTABLE) $(NGINX_INCS)))
 $(eval $(call objects,asan,build,g++,-O1 -g -fPIC -DSESSION_GUARD_TEST_CLOCK=1 $(NGINX_INCS) $(SANITIZE)))
 $(eval $(call objects,unit,unit,g++,$(UNIT)))
 $(eval $(call objects,unit-asan,unit,g++,$(UNIT) $(SANITIZE_PURE)))
+$(eval $(call objects,unit-tsan,unit,g++,$(UNIT) $(SANITIZE_THREADS)))
 $(eval $(call objects,fuzz,fuzz,clang++,$(UNIT) -fsanitize=fuzzer-no-link $(SANITIZE)))
 
 -include $(shell find build -name '*.d' 2>/dev/null)
@@ -172,19 +183,37 @@ build/asan/nginx/nginx: t/tools/asan-nginx t/tools/leaks.c t/tools/configure | b
 
 # Without nginx: these link although src/nginx is left out.
 define pure_library
-build/$(1)/libcore.a: $(PURE:%.cc=build/$(1)/%.o)
+build/$(1)/libcore.a: $(2:%.cc=build/$(1)/%.o)
 	rm -f $$@ && ar rcs $$@ $$^
 endef
-$(foreach folder,unit unit-asan fuzz,$(eval $(call pure_library,$(folder))))
+$(foreach folder,unit unit-asan fuzz,$(eval $(call pure_library,$(folder),$(PURE))))
+$(eval $(call pure_library,unit-tsan,$(TSAN_PURE)))
 
+# $(call programs,FOLDER,UNDER t/,COMPILER AND FLAGS,WHAT ELSE EACH NEEDS OF t/,LIBRARIES)
 define programs
-build/$(1)/%: t/$(2)/%.cc build/$(1)/libcore.a $(4) Makefile | need-$(2)
+build/$(1)/%: t/$(2)/%.cc $(4:t/%.cc=build/$(1)/t/%.o) build/$(1)/libcore.a Makefile | need-$(2)
 	echo "  $(1) $$<"
-	$(3) -MMD -MP -o $$@ $$(filter %.cc,$$^) $$(filter %.a,$$^) $(LIBS) $(5)
+	$(3) -MMD -MP -o $$@ $$(filter %.cc,$$^) $$(filter %.o,$$^) $$(filter %.a,$$^) $(LIBS) $(5)
 endef
+
+define aids
+$(4:t/%.cc=build/$(1)/t/%.o): build/$(1)/t/%.o: t/%.cc Makefile | need-$(2)
+	mkdir -p $$(@D)
+	echo "  $(1) $$<"
+	$(3) -MMD -MP -c -o $$@ $$<
+endef
+
+AIDS := $(UNIT_AIDS) $(STORE_AIDS)
 COMPILE_UNIT := g++ $(TEST_CXXFLAGS) $(UNIT)
+COMPILE_ASAN := $(COMPILE_UNIT) $(SANITIZE_PURE)
+COMPILE_TSAN := $(COMPILE_UNIT) $(SANITIZE_THREADS)
 $(eval $(call programs,unit,unit,$(COMPILE_UNIT),$(UNIT_AIDS),-lcmocka))
-$(eval $(call programs,unit-asan,unit,$(COMPILE_UNIT) $(SANITIZE_PURE),$(UNIT_AIDS),-lcmocka))
 $(eval $(call programs,unit,store,$(COMPILE_UNIT),$(STORE_AIDS),-lcmocka))
-$(eval $(call programs,unit-asan,store,$(COMPILE_UNIT) $(SANITIZE_PURE),$(STORE_AIDS),-lcmocka))
+$(eval $(call aids,unit,store,$(COMPILE_UNIT),$(AIDS)))
+$(eval $(call programs,unit-asan,unit,$(COMPILE_ASAN),$(UNIT_AIDS),-lcmocka))
+$(eval $(call programs,unit-asan,store,$(COMPILE_ASAN),$(STORE_AIDS),-lcmocka))
+$(eval $(call aids,unit-asan,store,$(COMPILE_ASAN),$(AIDS)))
+$(eval $(call programs,unit-tsan,unit,$(COMPILE_TSAN),$(UNIT_AIDS) t/tsan/clocks.cc,-lcmocka))
+$(eval $(call programs,unit-tsan,store,$(COMPILE_TSAN),$(STORE_AIDS) t/tsan/clocks.cc,-lcmocka))
+$(eval $(call aids,unit-tsan,store,$(COMPILE_TSAN),$(AIDS) t/tsan/clocks.cc))
 $(eval $(call programs,fuzz,fuzz,clang++ $(TEST_CXXFLAGS) $(UNIT) -fsanitize=fuzzer $(SANITIZE)))

@@ -87,7 +87,7 @@ void an_end_that_is_repeated_is_told_again(Bench& bench) {
 }
 
 // Would catch: two nodes that take one number, and one of the two logouts unheard.
-void nodes_that_tell_at_the_same_moment_are_all_heard(Bench& bench) {
+void threads_that_tell_at_the_same_moment_are_all_heard(Bench& bench) {
     constexpr std::uint64_t kTellers = 4;
     constexpr std::uint64_t kEach = 60;
     start_feed(bench);
@@ -119,7 +119,9 @@ void nodes_that_tell_at_the_same_moment_are_all_heard(Bench& bench) {
             assert_true(std::ranges::find(heard, handle, &FeedNote::handle) != heard.end());
         }
     }
+#if !defined(__SANITIZE_THREAD__)               // with it all is too slow to count on
     assert_true(known > kTellers * kEach / 2);  // the others would be tried again
+#endif
 }
 
 constexpr Case kCases[] = {
@@ -130,8 +132,8 @@ constexpr Case kCases[] = {
     {"a large batch is told whole, however little is taken at once",
      a_large_batch_is_told_whole_however_little_is_taken_at_once},
     {"an end that is repeated is told again", an_end_that_is_repeated_is_told_again},
-    {"nodes that tell at the same moment are all heard",
-     nodes_that_tell_at_the_same_moment_are_all_heard},
+    {"threads that tell at the same moment are all heard",
+     threads_that_tell_at_the_same_moment_are_all_heard},
 };
 
 }  // namespace

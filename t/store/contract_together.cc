@@ -216,8 +216,10 @@ std::array<Known, kKeys> all_known(const Together& all) {
             fail_msg("%s", report.wrong);
         }
         assert_true(report.operations >= kRounds);
+#if !defined(__SANITIZE_THREAD__)  // with it all is too slow to count on
         // Contention may leave some unknown, but a store in order answers.
         assert_in_range(report.unknown, 0, report.operations / 20);
+#endif
         for (std::size_t i = 0; i < kKeys; ++i) {
             known[i].exists |= report.known[i].exists;
             known[i].ended |= report.known[i].ended;
