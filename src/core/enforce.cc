@@ -290,6 +290,12 @@ Outcome begin(const Realm& realm, const Candidates& candidates, TimeMs now,
     return outcome;
 }
 
+void review(const Realm& realm, const Token& token, TimeMs now, ByteSpan buffer,
+            Outcome& outcome) noexcept {
+    outcome.token = token;
+    judge(realm, now, buffer, outcome);
+}
+
 Outcome resume(const Realm& realm, const Token& token, TimeMs last_seen, ByteView record,
                TimeMs now) noexcept {
     Outcome outcome;

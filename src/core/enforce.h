@@ -66,6 +66,11 @@ void begin(const Realm& realm, const Candidates& candidates, TimeMs now, ByteSpa
 Outcome begin(const Realm& realm, const Candidates& candidates, TimeMs now,
               ByteSpan buffer) noexcept;
 
+// Decides anew about a credential that has passed before: whether a request that lasts may go on.
+// Looks only; nothing counts as activity.
+void review(const Realm& realm, const Token& token, TimeMs now, ByteSpan buffer,
+            Outcome& outcome) noexcept;
+
 // Decides from the store's copy alone, where the zone has no room for it. `record` must outlive the
 // outcome. What the store said has been through second_tier.h's `learn`.
 Outcome resume(const Realm& realm, const Token& token, TimeMs last_seen, ByteView record,
