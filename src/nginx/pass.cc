@@ -206,6 +206,13 @@ void tell_activity(const RealmConf& realm, const Session& session, TimeMs now) n
     }
 }
 
+[[gnu::always_inline]] inline void note(const RealmConf& realm, const Session& session,
+                                        TimeMs now) noexcept {
+    if (touch_session(realm.core, session.slot, now) && realm.store != nullptr) {
+        tell_activity(realm, session, now);
+    }
+}
+
 void touch(ngx_http_request_t* r, const Pass& pass) noexcept {
     const LocationConf& conf = *pass.conf;
     // session_info: looking at the clock does not move it, a POST ("I am still here") does.
@@ -213,7 +220,7 @@ void touch(ngx_http_request_t* r, const Pass& pass) noexcept {
     if (!counts || pass.session.restricted) {
         return;
     }
-    note_activity(*conf.realm, pass.session, now_ms());
+    note(*conf.realm, pass.session, now_ms());
 }
 
 ngx_int_t admit(ngx_http_request_t* r, RequestCtx& ctx, Pass& pass) noexcept {
@@ -253,9 +260,7 @@ ngx_int_t go_on(ngx_http_request_t* r, RequestCtx& ctx, Pass& pass) noexcept {
 }  // namespace
 
 void note_activity(const RealmConf& realm, const Session& session, TimeMs now) noexcept {
-    if (touch_session(realm.core, session.slot, now) && realm.store != nullptr) {
-        tell_activity(realm, session, now);
-    }
+    note(realm, session, now);
 }
 
 ngx_int_t preaccess_handler(ngx_http_request_t* r) noexcept {

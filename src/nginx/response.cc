@@ -4,7 +4,6 @@
 #include "nginx/clock.h"
 #include "nginx/control_command.h"
 #include "nginx/long_lived/goodbye.h"
-#include "nginx/long_lived/registry.h"
 #include "nginx/response_headers.h"
 #include "nginx/str.h"
 #include "nginx/takeout.h"
@@ -231,7 +230,7 @@ ngx_int_t header_filter(ngx_http_request_t* r) noexcept {
         }
     }
     warn_of_bypass(r, *ctx);
-    if (r->headers_out.status == NGX_HTTP_SWITCHING_PROTOCOLS && is_watched(ctx->watched)) {
+    if (r->headers_out.status == NGX_HTTP_SWITCHING_PROTOCOLS) [[unlikely]] {
         follow_frames(r, *ctx);
     }
     if (complete_main_response(r, *ctx) != NGX_OK) {

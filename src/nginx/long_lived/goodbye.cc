@@ -1,6 +1,7 @@
 #include "nginx/long_lived/goodbye.h"
 
 #include "nginx/long_lived/long_lived.h"
+#include "nginx/long_lived/registry.h"
 #include "nginx/str.h"
 
 namespace sg::ngx {
@@ -91,7 +92,8 @@ void break_off(ngx_http_request_t* r) noexcept {
 }  // namespace
 
 void follow_frames(ngx_http_request_t* r, RequestCtx& ctx) noexcept {
-    LongLived* const all = is_websocket(r) ? long_lived(r, ctx) : nullptr;
+    LongLived* const all =
+        is_watched(ctx.watched) && is_websocket(r) ? long_lived(r, ctx) : nullptr;
     if (all != nullptr && all->send == nullptr) {
         all->heard = heard_of_client(r);  // the handshake is no activity
         all->send = r->connection->send;

@@ -10,9 +10,9 @@ namespace sg::ngx {
 
 struct LongLived;
 
-// From the header filter, for a request that is watched: a WebSocket's frames are followed from its
-// first one on, so that a close frame never lands inside another.
-void follow_frames(ngx_http_request_t* r, RequestCtx& ctx) noexcept;
+// From the header filter, for a 101: a WebSocket's frames are followed from its first one on, so
+// that a close frame never lands inside another.
+[[gnu::cold]] void follow_frames(ngx_http_request_t* r, RequestCtx& ctx) noexcept;
 void stop_following(LongLived& all) noexcept;
 
 // Ends the request now, whatever state it is in, and its connection (HTTP/2: its stream) with it: a

@@ -5,16 +5,15 @@
 namespace sg::ngx {
 namespace {
 
-// A request is looked at when it was not for kPause; how many at a time is bounded, so that ten
-// thousand connections do not hold up the rest. All together: in kPause + 4 * kInterval at most.
+// A request is looked at when it was not for kPause. So many at a time that ten thousand
+// connections do not hold up the rest: these get their turn in between.
 constexpr ngx_msec_t kInterval = 100;
 constexpr ngx_msec_t kPause = 300;
-constexpr std::size_t kShare = 3;  // of all, in one interval
-constexpr std::size_t kLeast = 16;
+constexpr int kMostAtATime = 256;
+constexpr ngx_msec_t kShortInterval = 1;
 
 // Process-wide by nature: one event loop, one thread. Constant-initialised.
 constinit ngx_queue_t requests{&requests, &requests};
-constinit std::size_t count = 0;
 
 ngx_event_t timer;
 
@@ -22,19 +21,29 @@ RequestCtx& ctx_at(ngx_queue_t* place) noexcept {
     return *ngx_queue_data(place, RequestCtx, watched.place);
 }
 
-void look(ngx_event_t* event) noexcept {
-    for (std::size_t left = count / kShare + kLeast; left > 0 && count > 0; --left) {
-        RequestCtx& ctx = ctx_at(ngx_queue_head(&requests));
-        if (ngx_current_msec - ctx.watched.looked_at < kPause) {
-            break;  // so have the others been
-        }
-        ngx_queue_remove(&ctx.watched.place);
-        ngx_queue_insert_tail(&requests, &ctx.watched.place);
-        ctx.watched.looked_at = ngx_current_msec;
-        look_at(ctx);  // any request may be gone now
+// Whether a request was due, and has been looked at.
+bool look_at_first() noexcept {
+    if (ngx_queue_empty(&requests)) {
+        return false;
     }
-    if (count > 0) {
-        ngx_add_timer(event, kInterval);
+    RequestCtx& ctx = ctx_at(ngx_queue_head(&requests));
+    if (ngx_current_msec - ctx.watched.looked_at < kPause) {
+        return false;  // the others were looked at later
+    }
+    ngx_queue_remove(&ctx.watched.place);
+    ngx_queue_insert_tail(&requests, &ctx.watched.place);
+    ctx.watched.looked_at = ngx_current_msec;
+    look_at(ctx);  // any request may be gone now
+    return true;
+}
+
+void look(ngx_event_t* event) noexcept {
+    int left = kMostAtATime;
+    while (left > 0 && look_at_first()) {
+        --left;
+    }
+    if (!ngx_queue_empty(&requests)) {
+        ngx_add_timer(event, left > 0 ? kInterval : kShortInterval);
     }
 }
 
@@ -55,19 +64,9 @@ void watch(RequestCtx& ctx) noexcept {
     }
     watched.looked_at = ngx_current_msec;
     ngx_queue_insert_tail(&requests, &watched.place);
-    ++count;
     if (!timer.timer_set) {
         start_timer();
     }
-}
-
-void stop_watching(Watched& watched) noexcept {
-    if (!is_watched(watched)) {
-        return;
-    }
-    ngx_queue_remove(&watched.place);
-    watched.place.next = nullptr;
-    --count;
 }
 
 }  // namespace sg::ngx

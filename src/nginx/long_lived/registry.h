@@ -16,6 +16,11 @@ void watch(RequestCtx& ctx) noexcept;
     return watched.place.next != nullptr;
 }
 
-void stop_watching(Watched& watched) noexcept;
+inline void stop_watching(Watched& watched) noexcept {
+    if (is_watched(watched)) {
+        ngx_queue_remove(&watched.place);
+        watched.place.next = nullptr;
+    }
+}
 
 }  // namespace sg::ngx
