@@ -8,7 +8,7 @@ namespace {
 // A request is looked at when it was not for kPause. So many at a time that ten thousand
 // connections do not hold up the rest: these get their turn in between.
 constexpr ngx_msec_t kInterval = 100;
-constexpr ngx_msec_t kPause = 300;
+constexpr ngx_msec_t kPause = 500;
 constexpr int kMostAtATime = 256;
 constexpr ngx_msec_t kShortInterval = 1;
 
