@@ -362,6 +362,15 @@ Outcome begin(const Realm& realm, const Candidates& candidates, TimeMs now,
     return outcome;
 }
 
+void review(const Realm& realm, const Token& token, TimeMs now, ByteSpan buffer,
+            Outcome& outcome) noexcept {
+    SessionView view;
+    const FindResult found = look_up(realm, token.handle, view, {});
+    const bool is_there = found == FindResult::found || found == FindResult::too_small;
+    outcome.token = is_there ? view.token : token;
+    judge(realm, now, buffer, outcome);
+}
+
 Outcome resume(const Realm& realm, const Token& token, const StoreEntry& entry, ByteView record,
                TimeMs now) noexcept {
     Outcome outcome;

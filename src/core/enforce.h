@@ -71,6 +71,11 @@ void begin(const Realm& realm, const Candidates& candidates, TimeMs now, ByteSpa
 Outcome begin(const Realm& realm, const Candidates& candidates, TimeMs now,
               ByteSpan buffer) noexcept;
 
+// Decides anew about a credential that has passed before: whether a request that lasts may go on.
+// That its secret was rotated away meanwhile is no matter. Looks only; nothing counts as activity.
+void review(const Realm& realm, const Token& token, TimeMs now, ByteSpan buffer,
+            Outcome& outcome) noexcept;
+
 // Decides about a genuine token from the store's copy alone, where the zone has no room for it.
 // `record` is the entry's, and must outlive the outcome. What the store said has been through
 // second_tier.h's `learn`.

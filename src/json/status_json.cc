@@ -73,6 +73,7 @@ Json realm(const RealmStatus& status) {
     Json json;
     json["name"] = std::string(status.name);
     json["zone"] = std::move(zone);
+    json["long_lived"] = status.long_lived;
     json["events"] = counts(status.events);
     json["store"] = store(status.store);
     return json;

@@ -47,13 +47,13 @@ struct RealmStatus {
     std::uint64_t cells_used = 0;
     std::uint64_t cells_total = 0;
     std::uint64_t repairs = 0;
+    std::uint64_t long_lived = 0;  // connections that last
     std::span<const NamedCount> events;
     std::optional<StoreStatus> store;
 };
 
-// {"realms":[{"name":...,"zone":{...},"events":{...},"store":{...} or null}]}; names are
-// ASCII, hosts as configured.
-// Bytes written; 0 when `out` is too small or memory is out.
+// {"realms":[{"name":...,"zone":{...},"long_lived":...,"events":{...},"store":{...} or null}]};
+// names are ASCII, hosts as configured. Bytes written; 0 when `out` is too small or memory is out.
 std::size_t write_status_json(std::span<const RealmStatus> realms, std::span<char> out) noexcept;
 
 }  // namespace sg

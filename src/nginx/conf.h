@@ -120,6 +120,7 @@ struct LocationConf {
     ngx_flag_t touch;
     ngx_flag_t csrf;
     ngx_flag_t cache;
+    ngx_uint_t long_lived;     // kCutLongLived, kClientBytes
     ngx_int_t on_store_error;  // grace in ms; 0: closed
     TimeMs grace;              // the same, once the levels are merged
 
@@ -136,6 +137,10 @@ struct LocationConf {
     ngx_flag_t warned_bypass;  // per worker: answered without a pass, said once
     ngx_http_core_loc_conf_t* core;
 };
+
+// session_long_lived
+inline constexpr ngx_uint_t kCutLongLived = 1;
+inline constexpr ngx_uint_t kClientBytes = 2;
 
 inline MainConf* main_conf(ngx_http_request_t* r) noexcept {
     return static_cast<MainConf*>(ngx_http_get_module_main_conf(r, ngx_http_session_guard_module));

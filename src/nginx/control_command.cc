@@ -5,6 +5,7 @@
 #include "core/lifecycle.h"
 #include "nginx/clock.h"
 #include "nginx/fetch_metadata.h"
+#include "nginx/long_lived/registry.h"
 #include "nginx/str.h"
 #include "nginx/tier/withhold.h"
 #include "nginx/worker.h"
@@ -104,6 +105,7 @@ ngx_int_t owe_token(const Execution& run, const Token& token) noexcept {
     const bool owed =
         owe_cookie(run.r, run.ctx, run.realm, OwedCookie::Kind::set, token) == NGX_OK &&
         present_instead(run.r, run.ctx, run.realm, token) == NGX_OK;
+    watch(run.ctx);  // as the new session from now on
     return owed ? NGX_OK : NGX_HTTP_INTERNAL_SERVER_ERROR;
 }
 

@@ -7,6 +7,7 @@
 #include "nginx/endpoints/info.h"
 #include "nginx/endpoints/logout.h"
 #include "nginx/endpoints/status.h"
+#include "nginx/long_lived/directive.h"
 
 namespace sg::ngx {
 namespace {
@@ -206,6 +207,10 @@ ngx_command_t commands[] = {
      NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF | NGX_CONF_FLAG,
      ngx_conf_set_flag_slot, NGX_HTTP_LOC_CONF_OFFSET, offsetof(LocationConf, cache), nullptr},
 
+    {ngx_string("session_long_lived"),
+     NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF | NGX_CONF_TAKE12,
+     session_long_lived, NGX_HTTP_LOC_CONF_OFFSET, 0, nullptr},
+
     {ngx_string("session_strip"), NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_CONF_FLAG,
      ngx_conf_set_flag_slot, NGX_HTTP_SRV_CONF_OFFSET, offsetof(ServerConf, strip), nullptr},
 
@@ -258,6 +263,7 @@ void* create_location_conf(ngx_conf_t* cf) noexcept {
     conf->touch = NGX_CONF_UNSET;
     conf->csrf = NGX_CONF_UNSET;
     conf->cache = NGX_CONF_UNSET;
+    conf->long_lived = NGX_CONF_UNSET_UINT;
     conf->on_store_error = NGX_CONF_UNSET;
     return conf;
 }
@@ -290,6 +296,7 @@ char* merge_location_conf(ngx_conf_t* cf, void* parent, void* child) noexcept {
     ngx_conf_merge_value(conf.touch, outer.touch, 1);
     ngx_conf_merge_value(conf.csrf, outer.csrf, 1);
     ngx_conf_merge_value(conf.cache, outer.cache, 0);
+    ngx_conf_merge_uint_value(conf.long_lived, outer.long_lived, kCutLongLived);
     ngx_conf_merge_value(conf.on_store_error, outer.on_store_error, kDefaultGrace);
     conf.grace = conf.on_store_error;
     return NGX_CONF_OK;

@@ -10,6 +10,7 @@
 #include "nginx/control_command.h"
 #include "nginx/fetch_metadata.h"
 #include "nginx/identity.h"
+#include "nginx/long_lived/registry.h"
 #include "nginx/refusal.h"
 #include "nginx/request_ctx.h"
 #include "nginx/request_headers.h"
@@ -200,17 +201,22 @@ bool cross_site(ngx_http_request_t* r, const Pass& pass) noexcept {
 
 // To the store at most once in a tenth of the session's idle timeout: when a border between two
 // tenths lies between the last touch and this one.
-void tell_activity(const Pass& pass, TimeMs now) noexcept {
-    const Session& session = pass.session;
+void tell_activity(const RealmConf& realm, const Session& session, TimeMs now) noexcept {
     if (session.timeouts.idle == 0) {
         return;  // nothing depends on it
     }
     const TimeMs tenth = std::max<TimeMs>(session.timeouts.idle / 10, kSecond);
-    if (session.slot.last_seen / tenth != now / tenth &&
-        pass.conf->realm->store->queue != nullptr) {
-        pass.conf->realm->store->queue->touch(
+    if (session.slot.last_seen / tenth != now / tenth && realm.store->queue != nullptr) {
+        realm.store->queue->touch(
             session.slot.token, now,
             session.ages.created + session.timeouts.absolute + kTombstoneSlack);
+    }
+}
+
+[[gnu::always_inline]] inline void note(const RealmConf& realm, const Session& session,
+                                        TimeMs now) noexcept {
+    if (touch_session(realm.core, session.slot, now) && realm.store != nullptr) {
+        tell_activity(realm, session, now);
     }
 }
 
@@ -221,10 +227,7 @@ void touch(ngx_http_request_t* r, const Pass& pass) noexcept {
     if (!counts || pass.session.restricted) {
         return;
     }
-    const TimeMs now = now_ms();
-    if (touch_session(conf.realm->core, pass.session.slot, now) && conf.realm->store != nullptr) {
-        tell_activity(pass, now);
-    }
+    note(*conf.realm, pass.session, now_ms());
 }
 
 // A new token is due, or this one is the old or the new one of two: none of that is common.
@@ -243,6 +246,7 @@ void touch(ngx_http_request_t* r, const Pass& pass) noexcept {
 
 ngx_int_t admit(ngx_http_request_t* r, RequestCtx& ctx, Pass& pass) noexcept {
     pass.admitted = true;
+    watch(ctx);
     touch(r, pass);
     if (pass.session.holding != Holding::current ||
         is_rotation_due(pass.conf->realm->core, pass.session.record, now_ms())) {
@@ -303,6 +307,10 @@ ngx_int_t go_on(ngx_http_request_t* r, RequestCtx& ctx, Pass& pass) noexcept {
 }
 
 }  // namespace
+
+void note_activity(const RealmConf& realm, const Session& session, TimeMs now) noexcept {
+    note(realm, session, now);
+}
 
 ngx_int_t preaccess_handler(ngx_http_request_t* r) noexcept {
     if (!main_conf(r)->in_use) {

@@ -2,13 +2,16 @@
 
 #include <new>
 
+#include "nginx/long_lived/registry.h"
 #include "nginx/str.h"
 
 namespace sg::ngx {
 namespace {
 
-// Marks our entry in the pool's cleanup list; nothing to clean.
-void request_ctx_marker(void*) noexcept {}
+// Marks our entry in the pool's cleanup list.
+void request_ctx_marker(void* data) noexcept {
+    stop_watching(static_cast<RequestCtx*>(data)->watched);
+}
 
 // A subrequest without a pass of its own is a clone when it already is behind our PREACCESS
 // handler.
@@ -55,6 +58,7 @@ RequestCtx* create_request_ctx(ngx_http_request_t* r) noexcept {
 void forget_request_ctx(ngx_http_request_t* r) noexcept {
     for (ngx_pool_cleanup_t* each = r->pool->cleanup; each != nullptr; each = each->next) {
         if (each->handler == request_ctx_marker) {
+            request_ctx_marker(each->data);
             each->handler = nullptr;
         }
     }
@@ -128,10 +132,8 @@ namespace {
 
 // What this realm owes already, or a new entry; nullptr: out of memory.
 OwedCookie* owed_by(ngx_http_request_t* r, RequestCtx& ctx, RealmConf& realm) noexcept {
-    for (OwedCookie* owed = ctx.owed; owed != nullptr; owed = owed->next) {
-        if (owed->realm == &realm) {
-            return owed;
-        }
+    if (const OwedCookie* const owed = find_owed(ctx, realm)) {
+        return const_cast<OwedCookie*>(owed);
     }
     void* const place = ngx_palloc(r->pool, sizeof(OwedCookie));
     if (place == nullptr) {
@@ -145,6 +147,14 @@ OwedCookie* owed_by(ngx_http_request_t* r, RequestCtx& ctx, RealmConf& realm) no
 }
 
 }  // namespace
+
+const OwedCookie* find_owed(const RequestCtx& ctx, const RealmConf& realm) noexcept {
+    const OwedCookie* owed = ctx.owed;
+    while (owed != nullptr && owed->realm != &realm) {
+        owed = owed->next;
+    }
+    return owed;
+}
 
 ngx_int_t owe_cookie(ngx_http_request_t* r, RequestCtx& ctx, RealmConf& realm,
                      OwedCookie::Kind kind, const Token& token) noexcept {

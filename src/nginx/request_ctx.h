@@ -43,6 +43,13 @@ struct OwedCookie {
     Token token;                // to set
 };
 
+// A request that lasts, in the worker's list of those (long_lived/registry.h).
+struct Watched {
+    ngx_queue_t place;       // next == nullptr: in no list
+    ngx_msec_t looked_at;    // when its session was seen to be good
+    struct LongLived* more;  // what is known of it after a while
+};
+
 struct RequestCtx {
     Presented* presented;
     Presented first_presented;
@@ -55,6 +62,8 @@ struct RequestCtx {
     struct WaitingWrites* writes;  // to a store, that the main response waits for (tier/withhold.h)
     bool turned_away;              // whatever is sent, with whatever status, stands for the refusal
     bool identity_set;             // some request of this tree carries identity headers
+    Status cut_for;                // why it was cut off (long_lived/); none: it was not
+    Watched watched;
 };
 
 static_assert(std::is_trivially_destructible_v<RequestCtx> &&
@@ -108,6 +117,9 @@ ngx_int_t present_instead(ngx_http_request_t* r, RequestCtx& ctx, const RealmCon
 // What the response owes for this realm; replaces what it owed before. NGX_ERROR: out of memory.
 ngx_int_t owe_cookie(ngx_http_request_t* r, RequestCtx& ctx, RealmConf& realm,
                      OwedCookie::Kind kind, const Token& token = {}) noexcept;
+
+// What it owes, or has owed (nothing by now), for this realm; nullptr: never anything.
+const OwedCookie* find_owed(const RequestCtx& ctx, const RealmConf& realm) noexcept;
 
 // The pass that speaks for this request now: its newest. A clone (slice, background cache update),
 // which starts behind PREACCESS, inherits its parent's. nullptr: not entered any location yet.

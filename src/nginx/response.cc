@@ -4,6 +4,7 @@
 #include "core/rotation.h"
 #include "nginx/clock.h"
 #include "nginx/control_command.h"
+#include "nginx/long_lived/goodbye.h"
 #include "nginx/response_headers.h"
 #include "nginx/str.h"
 #include "nginx/takeout.h"
@@ -255,6 +256,9 @@ ngx_int_t header_filter(ngx_http_request_t* r) noexcept {
         }
     }
     warn_of_bypass(r, *ctx);
+    if (r->headers_out.status == NGX_HTTP_SWITCHING_PROTOCOLS) [[unlikely]] {
+        follow_frames(r, *ctx);
+    }
     if (complete_main_response(r, *ctx) != NGX_OK) {
         return NGX_ERROR;
     }

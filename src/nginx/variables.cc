@@ -132,11 +132,13 @@ ngx_int_t get_status(ngx_http_request_t* r, ngx_http_variable_value_t* out, uint
     return NGX_OK;
 }
 
-// The status, but only when the request was refused.
+// The status, but only when the request was refused; or why it was cut off.
 ngx_int_t get_reason(ngx_http_request_t* r, ngx_http_variable_value_t* out, uintptr_t) noexcept {
     const RequestCtx* const ctx = find_request_ctx(r);
     const Pass* const pass = pass_of(r);
-    if (pass != nullptr && pass->refused) {
+    if (ctx != nullptr && ctx->cut_for != Status::none) {
+        set(out, status_name(ctx->cut_for));
+    } else if (pass != nullptr && pass->refused) {
         set(out, status_name(pass->status));
     } else if (ctx != nullptr && r == r->main && ctx->refusal_code != 0) {
         set(out, status_name(ctx->refusal));

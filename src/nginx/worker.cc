@@ -11,6 +11,7 @@
 #include "nginx/clock.h"
 #include "nginx/conf.h"
 #include "nginx/handover.h"
+#include "nginx/long_lived/long_lived.h"
 #include "nginx/pass.h"
 #include "nginx/str.h"
 #include "nginx/tier/store_conf.h"
@@ -136,6 +137,9 @@ ngx_int_t start_worker(ngx_cycle_t* cycle) noexcept {
         return NGX_ERROR;
     }
     start_handover(*conf, cycle->log);
+    for (const RealmConf* const realm : conf->all_realms()) {
+        forget_predecessor(*realm);
+    }
     if (ngx_worker != 0) {
         return NGX_OK;
     }

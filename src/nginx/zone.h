@@ -31,7 +31,12 @@ enum class Event : std::uint8_t {
     store_write_dropped,  // too many were waiting
     store_change_again,   // another node had changed the session: made once more
     reuse_detected,       // a token came back that had been rotated away: the session was ended
-    feed_gap,  // what other nodes ended may have been missed: copies are asked about again
+    feed_gap,   // what other nodes ended may have been missed: copies are asked about again
+    cut_ended,  // a connection that lasted was cut off: its session was logged out
+    cut_regenerated,
+    cut_expired_idle,
+    cut_expired_absolute,
+    cut_otherwise,  // the store does not know the session, or has not answered for too long
     count
 };
 
@@ -76,6 +81,7 @@ struct ZoneRoot {
     std::array<std::atomic<TimeMs>, kMaxServers> reseeded;  // servers, by the time they came up
     StoreTimes look_ups;
     StoreTimes writes;
+    std::array<std::atomic<std::uint32_t>, 256> long_lived;  // connections, by worker
     std::array<Tally, static_cast<std::size_t>(StoreFault::count_)> faults_logged;  // of `store`'s
 };
 

@@ -7,6 +7,7 @@
 #include "nginx/clock.h"
 #include "nginx/conf.h"
 #include "nginx/conf_text.h"
+#include "nginx/long_lived/long_lived.h"
 #include "nginx/refusal.h"
 #include "nginx/response_headers.h"
 #include "nginx/tier/store_conf.h"
@@ -21,10 +22,25 @@ constexpr std::size_t kRoomPerServer = 64;  // and the host, each byte of which 
 constexpr std::size_t kLargestEscape = 6;
 
 constexpr std::array<std::string_view, static_cast<std::size_t>(Event::count)> kEventNames{
-    "zone_full",          "random_failed",  "control_ignored",     "control_malformed",
-    "csrf_unattested",    "record_damaged", "zone_repaired",       "insecure",
-    "store_write_failed", "store_unknown",  "store_write_dropped", "store_change_again",
-    "reuse_detected",     "feed_gap",
+    "zone_full",
+    "random_failed",
+    "control_ignored",
+    "control_malformed",
+    "csrf_unattested",
+    "record_damaged",
+    "zone_repaired",
+    "insecure",
+    "store_write_failed",
+    "store_unknown",
+    "store_write_dropped",
+    "store_change_again",
+    "reuse_detected",
+    "feed_gap",
+    "cut_ended",
+    "cut_regenerated",
+    "cut_expired_idle",
+    "cut_expired_absolute",
+    "cut_otherwise",
 };
 
 constexpr std::array<std::string_view, static_cast<std::size_t>(StoreFault::count_)> kFaultNames{
@@ -111,6 +127,7 @@ RealmStatus describe_realm(const RealmConf& realm, Counts& counts) noexcept {
     status.cells_used = stats.cells_used;
     status.cells_total = stats.cells_total;
     status.repairs = stats.repairs;
+    status.long_lived = count_long_lived(realm);
     status.events = counts.events;
     if (realm.store != nullptr) {
         status.store = describe_store(realm, counts);

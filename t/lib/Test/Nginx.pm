@@ -426,7 +426,7 @@ headers, body, complete, head, raw, set_cookies, set_cookie(name); a cookie is
 { name, value, raw, attributes => { 'max-age' => ... } }.
 
 A socket has send_bytes, read_until(qr/.../, seconds), read_all(seconds),
-read_with(code, seconds), ended, timed_out, close_now, handle.
+read_with(code, seconds), ended, was_reset, timed_out, close_now, handle.
 
 =head1 RECORDER
 

@@ -53,6 +53,7 @@ sub _fill {
     my $n = $self->{handle}->sysread(my $bytes, 65_536);
     return 1 if !defined $n && $!{EINTR};
     if (!$n) {
+        $self->{was_reset} = !defined $n && $!{ECONNRESET};
         $self->{ended} = 1;    # a reset ends it too
         return 0;
     }
@@ -102,6 +103,8 @@ sub read_all {
 }
 
 sub timed_out { my ($self) = @_; return $self->{timed_out} }
+
+sub was_reset { my ($self) = @_; return $self->{was_reset} }
 
 sub ended { my ($self) = @_; return $self->{ended} }
 

@@ -1,7 +1,7 @@
 package Test::Nginx::Streams;
 
 # A client's HTTP/2 connection with several requests under way at once, each
-# a stream that can be taken back.  Without TLS; its windows are wide open.
+# a stream that can be taken back.  Without TLS.
 
 use strict;
 use warnings;
@@ -11,8 +11,9 @@ use Test::Nginx::Leaks qw(note_set_cookie);
 use Test::Nginx::Port qw(port);
 use Test::Nginx::Socket;
 
+# Options: window, what a stream may be sent (default: wide open).
 sub new {
-    my ($class, $nominal) = @_;
+    my ($class, $nominal, %option) = @_;
 
     my $self = bless {
         socket  => Test::Nginx::Socket->connect_to(port => port($nominal)),
@@ -20,21 +21,38 @@ sub new {
         next    => 1,
         stream  => {},
     }, $class;
-    $self->{socket}->send_bytes($PREFACE . frame('SETTINGS', 0, 0, pack 'n N', 4, $WIDE)
+    $self->{socket}->send_bytes($PREFACE . frame('SETTINGS', 0, 0, pack 'n N', 4, $option{window} // $WIDE)
             . frame('WINDOW_UPDATE', 0, 0, pack 'N', $WIDE - 65_535));
     return $self;
 }
 
 # Headers are pairs.  Returns the stream's number.
 sub send {    ## no critic (ProhibitBuiltinHomonyms)
-    my ($self, $method, $uri, @headers) = @_;
+    my ($self, @request) = @_;
+    return $self->_begin($FLAG{END_STREAM}, @request);
+}
+
+# The same with a body to come: say() it.
+sub open {    ## no critic (ProhibitBuiltinHomonyms)
+    my ($self, @request) = @_;
+    return $self->_begin(0, @request);
+}
+
+sub say {    ## no critic (ProhibitBuiltinHomonyms)
+    my ($self, $id, $bytes) = @_;
+    $self->{socket}->send_bytes(frame('DATA', 0, $id, $bytes));
+    return;
+}
+
+sub _begin {
+    my ($self, $flags, $method, $uri, @headers) = @_;
 
     my $id = $self->{next};
     $self->{next} += 2;
     my @pairs = ([ ':method', $method ], [ ':scheme', 'http' ], [ ':path', $uri ], [ ':authority', 'localhost' ]);
     push @pairs, [ splice @headers, 0, 2 ] while @headers;
     $self->{stream}{$id} = { headers => [], trailers => [], body => '', block => '' };
-    $self->{socket}->send_bytes(frame('HEADERS', $FLAG{END_HEADERS} | $FLAG{END_STREAM}, $id, header_block(@pairs)));
+    $self->{socket}->send_bytes(frame('HEADERS', $FLAG{END_HEADERS} | $flags, $id, header_block(@pairs)));
     return $id;
 }
 
