@@ -59,6 +59,7 @@ sub told_why {
 # --- ended, or seen, by another node ---
 
 for my $name ($nodes->names()) {
+    $nodes->logout($nodes->login($name), $name);    # there is something to hear
     ok($nodes->node($name)->wait_for(sub { defined $nodes->status($name)->{store}{feed_lag_ms} }), "$name follows the feed");
 }
 my $alice = $nodes->login('a');

@@ -64,9 +64,11 @@ void sweep_step(RealmConf& realm) noexcept {
     }
     {
         LockedShard shard = table.lock_shard(sweep_shard);
-        table.sweep_shard(
-            shard, {.idle = realm.core.timeouts.idle, .absolute = realm.core.timeouts.absolute},
-            now_ms(), kSweepStep);
+        table.sweep_shard(shard,
+                          {.idle = realm.core.timeouts.idle,
+                           .absolute = realm.core.timeouts.absolute,
+                           .evict = realm.core.has_store},
+                          now_ms(), kSweepStep);
     }
     sweep_done += kSweepStep;
     if (sweep_done >= table.cells_per_shard()) {

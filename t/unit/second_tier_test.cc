@@ -320,6 +320,28 @@ void only_what_the_store_holds_makes_room(void**) {
     assert_false(world.table->find_tombstone(all[3].handle, kLater).has_value());
 }
 
+// Would catch: a user who is busy on another node, and whom this one refuses without a question
+// once the sweep has come by.
+void a_session_swept_as_idle_is_asked_about(void**) {
+    fresh();
+    const TimeMs idle = kNow + kTimeouts.idle;
+    for (const bool has_store : {true, false}) {
+        const Token token = put_session(login_record());
+        for (std::size_t i = 0; i < world.table->shard_count(); ++i) {
+            LockedShard shard = world.table->lock_shard(i);
+            world.table->sweep_shard(
+                shard, {.idle = kTimeouts.idle, .absolute = kTimeouts.absolute, .evict = has_store},
+                idle, world.table->cells_per_shard());
+        }
+        assert_int_equal(here(token).found, FindResult::absent);
+        assert_int_equal(world.table->find_tombstone(token.handle, idle).has_value(), !has_store);
+        if (has_store) {
+            assert_known(learn_found(token, entry_of(token, changed_record(0), idle), idle));
+            assert_int_equal(here(token).view.last_seen, idle);
+        }
+    }
+}
+
 // The order of events is the order of versions. Would catch: a store that keeps the state before.
 void every_change_is_told_and_wins_over_the_one_before(void**) {
     fresh();
@@ -408,6 +430,7 @@ int main() {
         cmocka_unit_test(a_handle_replaced_elsewhere_comes_in_for_the_rest_of_its_time),
         cmocka_unit_test(a_successor_is_learnt_without_its_secret),
         cmocka_unit_test(only_what_the_store_holds_makes_room),
+        cmocka_unit_test(a_session_swept_as_idle_is_asked_about),
         cmocka_unit_test(every_change_is_told_and_wins_over_the_one_before),
         cmocka_unit_test(what_the_feed_has_told_of_is_not_confirmed_by_an_older_answer),
         cmocka_unit_test(a_logout_of_a_session_nobody_knows_is_told),

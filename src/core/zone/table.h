@@ -67,7 +67,8 @@ enum class InsertResult : std::uint8_t { inserted, exists, full, too_large };
 struct SweepLimits {
     TimeMs idle = 0;
     TimeMs absolute = 0;
-    bool evict = false;  // a full shard may also give up sessions that the second tier holds
+    bool evict = false;  // there is a second tier: a full shard may also give up what that holds,
+                         // and what is idle here leaves no note
 };
 
 struct TableStats {

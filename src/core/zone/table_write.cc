@@ -69,7 +69,10 @@ std::size_t sweep(const ShardView& shard, const SweepLimits& limits, TimeMs now,
         }
         const HandleWords words = handle_words(cell);
         const std::uint64_t hash = hash_of(*shard.header, words);
-        write_tombstone(shard, words, hash, *why, now + limits.absolute + kTombstoneSlack);
+        // Idle here may be active elsewhere: then it only leaves, and the second tier is asked.
+        if (!limits.evict || *why != Departure::expired_idle) {
+            write_tombstone(shard, words, hash, *why, now + limits.absolute + kTombstoneSlack);
+        }
         end_cell(shard, bucket_of(shard, hash), cell);
         ++removed;
     }
