@@ -56,8 +56,7 @@ void write_one(Shared& shared, std::uint64_t n, std::uint64_t random) {
     {
         LockedShard shard = shared.table.lock(token.handle);
         if (n <= kAlways) {
-            shared.table.replace(shard, token, record_of(n, random % 200, size), kLimits,
-                                 kNow);
+            shared.table.replace(shard, token, record_of(n, random % 200, size), kLimits, kNow);
         } else if (!shared.table.remove(shard, token.handle, Departure::ended, kNow + kHour)) {
             shared.table.insert(shard, token, record_of(n, 0, size), kNow, kLimits, kNow);
         }

@@ -127,8 +127,8 @@ class Table {
     InsertResult insert(LockedShard& shard, const Token& token, ByteView record, TimeMs last_seen,
                         const SweepLimits& limits, TimeMs now) const noexcept;
 
-    // Replaces the token (same handle) and the record of a live session, last seen kept, as one step
-    // for readers and for a crash: old or new, never a mixture. nullopt when it is not live.
+    // Replaces the token (same handle) and the record of a live session, last seen kept, as one
+    // step for readers and for a crash: old or new, never a mixture. nullopt when it is not live.
     std::optional<InsertResult> replace(LockedShard& shard, const Token& token, ByteView record,
                                         const SweepLimits& limits, TimeMs now) const noexcept;
 

@@ -148,9 +148,8 @@ InsertResult Table::insert(LockedShard& locked, const Token& token, ByteView rec
 
 // Copy on write: readers find the old or the new record at every instant, and so does the repair,
 // which keeps the newer edition of the two.
-std::optional<InsertResult> Table::replace(LockedShard& locked, const Token& token,
-                                           ByteView record, const SweepLimits& limits,
-                                           TimeMs now) const noexcept {
+std::optional<InsertResult> Table::replace(LockedShard& locked, const Token& token, ByteView record,
+                                           const SweepLimits& limits, TimeMs now) const noexcept {
     const ShardView& shard = locked.shard();
     const Handle& handle = token.handle;
     const HandleWords words = words_of(handle);

@@ -22,24 +22,15 @@ constexpr std::size_t kRoomPerServer = 64;  // and the host, each byte of which 
 constexpr std::size_t kLargestEscape = 6;
 
 constexpr std::array<std::string_view, static_cast<std::size_t>(Event::count)> kEventNames{
-    "zone_full",
-    "random_failed",
-    "control_ignored",
-    "control_malformed",
-    "csrf_unattested",
-    "record_damaged",
-    "zone_repaired",
-    "insecure",
-    "store_write_failed",
-    "store_unknown",
-    "store_write_dropped",
-    "store_change_again",
-    "reuse_detected",
-    "feed_gap",
-    "cut_ended",
-    "cut_regenerated",
-    "cut_expired_idle",
-    "cut_expired_absolute",
+    "zone_full",           "random_failed",
+    "control_ignored",     "control_malformed",
+    "csrf_unattested",     "record_damaged",
+    "zone_repaired",       "insecure",
+    "store_write_failed",  "store_unknown",
+    "store_write_dropped", "store_change_again",
+    "reuse_detected",      "feed_gap",
+    "cut_ended",           "cut_regenerated",
+    "cut_expired_idle",    "cut_expired_absolute",
     "cut_otherwise",
 };
 
