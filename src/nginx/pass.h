@@ -13,8 +13,6 @@ struct RealmConf;
 
 ngx_int_t preaccess_handler(ngx_http_request_t* r) noexcept;
 
-// The user of this session has just been seen: in the zone, and now and then in the store.
-void note_activity(const RealmConf& realm, const Session& session, TimeMs now) noexcept;
 ngx_int_t access_handler(ngx_http_request_t* r) noexcept;
 
 // The user of this session has just been seen: in the zone, and now and then in the store.
