@@ -185,6 +185,7 @@ endef
 COMPILE_UNIT := g++ $(TEST_CXXFLAGS) $(UNIT)
 $(eval $(call programs,unit,unit,$(COMPILE_UNIT),$(UNIT_AIDS),-lcmocka))
 $(eval $(call programs,unit-asan,unit,$(COMPILE_UNIT) $(SANITIZE_PURE),$(UNIT_AIDS),-lcmocka))
+build/unit/rotation_model_test build/unit-asan/rotation_model_test: $(wildcard t/unit/rotation/*.cc)
 $(eval $(call programs,unit,store,$(COMPILE_UNIT),$(STORE_AIDS),-lcmocka))
 $(eval $(call programs,unit-asan,store,$(COMPILE_UNIT) $(SANITIZE_PURE),$(STORE_AIDS),-lcmocka))
 $(eval $(call programs,fuzz,fuzz,clang++ $(TEST_CXXFLAGS) $(UNIT) -fsanitize=fuzzer $(SANITIZE)))
