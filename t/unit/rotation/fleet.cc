@@ -182,7 +182,8 @@ void FleetNode::admit(Verdict& verdict, bool may_carry, TimeMs now) {
     if (touch_session(realm_, session.slot, now) && conf_.has_store) {
         const TimeMs tenth = std::max<TimeMs>(session.timeouts.idle / 10, kSecond);
         if (session.slot.last_seen / tenth != now / tenth) {
-            writes_.push_back({.verb = Verb::touch, .token = session.slot.token, .last_seen = now, .bytes = {}});
+            writes_.push_back(
+                {.verb = Verb::touch, .token = session.slot.token, .last_seen = now, .bytes = {}});
         }
     }
     if (session.holding == Holding::current && !is_rotation_due(realm_, session.record, now)) {

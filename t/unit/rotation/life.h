@@ -77,6 +77,7 @@ class Life {
     void log_in();
     void step();
     void advance(TimeMs to);
+    bool end_outage(TimeMs until);
     bool run_next_event(TimeMs until);
     void act();
     void send(std::size_t person);
@@ -101,6 +102,7 @@ class Life {
     std::array<FleetNode, kMostFleetNodes> nodes_;
     std::array<TimeMs, kMostFleetNodes> write_at_{};
     std::array<TimeMs, kMostFleetNodes> poll_at_{};
+    std::array<TimeMs, kMostFleetNodes> polled_at_{};
     std::array<TimeMs, kMostFleetNodes> blind_until_{};
     model::RotationModel model_;
     RandomPool random_;

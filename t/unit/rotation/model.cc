@@ -242,7 +242,7 @@ Broken RotationModel::request(int node, Ms now, std::span<const Text> cookies, c
         const bool is_previous = k < s.copies[static_cast<std::size_t>(node)].lower;
         const bool is_due =
             k == s.top && now >= s.secrets[static_cast<std::size_t>(k)].noted + rules_.rotate;
-        ticket.must_replace = is_previous || is_due;
+        ticket.must_replace = is_previous || (is_due && !got.unknown);
     }
     return nullptr;
 }
@@ -250,13 +250,15 @@ Broken RotationModel::request(int node, Ms now, std::span<const Text> cookies, c
 Broken RotationModel::response(int node, Ms now, const Ticket& ticket, const Text& token,
                                bool may_carry, bool at_once) {
     Session& s = sessions_[static_cast<std::size_t>(ticket.session)];
+    const bool is_gone = s.ended[static_cast<std::size_t>(node)] != kNever || node == s.replaced_on;
     if (token.empty()) {
-        return may_carry && at_once && ticket.must_replace ? "an old token is replaced" : nullptr;
+        return may_carry && at_once && ticket.must_replace && !is_gone ? "an old token is replaced"
+                                                                       : nullptr;
     }
     if (!may_carry || !ticket.passes || ticket.restricted) {
         return "this response carries no token";
     }
-    if (s.ended[static_cast<std::size_t>(node)] != kNever || node == s.replaced_on) {
+    if (is_gone) {
         return "nothing is handed out for a session that is gone";
     }
     const int k = ticket.generation;
