@@ -87,6 +87,7 @@ void Life::log_in() {
                   .absolute = conf_.timeouts.absolute,
                   .bound = conf_.revalidate,
                   .blind = conf_.store_grace,
+                  .late = conf_.timeouts.idle / 10 + 3 * kMinute,
                   .window = kRegenerationWindow,
                   .rounding = kSecond});
     const int node = static_cast<int>(draw(static_cast<std::uint64_t>(conf_.nodes)));
@@ -421,7 +422,7 @@ void Life::renew(Flight& flight) {
     }
     FleetNode& node = node_at(flight.node);
     const auto token = node.renew(random_, flight.verdict.outcome.token, now_);
-    if (!token || model_.is_over(flight.cookies[0])) {
+    if (!token) {
         return;
     }
     ++happened.renewed;

@@ -12,7 +12,18 @@ void RotationModel::login(int node, Ms now, const Text& token) {
     s.copies[static_cast<std::size_t>(node)].writes = true;
     places_[token] = {.session = static_cast<int>(sessions_.size())};
     sessions_.push_back(s);
-    last_activity_ = now;
+    note_activity(now);
+}
+
+void RotationModel::note_activity(Ms now) {
+    while (!activities_.empty() && activities_.front() < now - rules_.idle) {
+        activities_.pop_front();
+    }
+    activities_.push_back(now);
+}
+
+bool RotationModel::was_active(Ms from, Ms to) const {
+    return std::ranges::any_of(activities_, [from, to](Ms at) { return from <= at && at <= to; });
 }
 
 void RotationModel::stolen(const Text& token) {
@@ -82,6 +93,9 @@ void RotationModel::wrote(int node, Ms now) {
         Copy& mine = s.copies[static_cast<std::size_t>(node)];
         Copy& store = s.copies[kStore];
         if (mine.writes) {
+            if (s.replaced_on == node && s.end_written != kNever) {
+                end(s.successor, node, now);  // what was ended is not replaced
+            }
             if (mine.has_all) {
                 store.has_all = true;
                 store.lower = mine.lower;
@@ -158,7 +172,7 @@ Broken RotationModel::judge_valid(const Session& s, int node, int k, Ms now, con
     if (s.replaced != kNever && (node == s.replaced_on || now > s.replaced + late)) {
         return "an old handle passes restricted or not at all";
     }
-    if (now > last_activity_ + rules_.idle + 2 * rules_.rounding ||
+    if (now > activities_.back() + rules_.idle + 2 * rules_.rounding ||
         now > s.created + rules_.absolute) {
         return "an expired session does not pass";
     }
@@ -190,7 +204,8 @@ Broken RotationModel::judge_refusal(const Session& s, int node, int k, Ms now,
                        ? nullptr
                        : "an old handle passes during the window";
         case Answer::expired:
-            return now > last_activity_ + rules_.idle / 2 || now >= s.created + rules_.absolute
+            return !was_active(now - rules_.idle / 2, now - rules_.late) ||
+                           now >= s.created + rules_.absolute
                        ? nullptr
                        : "it has not expired";
         case Answer::absent:
@@ -237,7 +252,7 @@ Broken RotationModel::request(int node, Ms now, std::span<const Text> cookies, c
         return broken;
     }
     if (!ticket.restricted) {
-        last_activity_ = now;
+        note_activity(now);
         present(s, node, k, now);
         const bool is_previous = k < s.copies[static_cast<std::size_t>(node)].lower;
         const bool is_due =
@@ -286,12 +301,12 @@ Broken RotationModel::renewed(int node, Ms now, const Ticket& ticket, const Text
     if (places_.contains(token)) {
         return "a new handle has new tokens";
     }
-    const Ms activity = last_activity_;
     login(node, now, token);
-    last_activity_ = activity;
     Session& old = sessions_[static_cast<std::size_t>(ticket.session)];
     Session& fresh = sessions_.back();
     fresh.created = created;
+    fresh.may_be_ended = was_ended(old);
+    fresh.is_stolen = old.is_stolen;
     old.replaced = now;
     old.replaced_on = node;
     old.successor = static_cast<int>(sessions_.size()) - 1;

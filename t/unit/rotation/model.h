@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cstdint>
+#include <deque>
 #include <limits>
 #include <map>
 #include <span>
@@ -33,6 +34,7 @@ struct Rules {
     Ms absolute = 0;
     Ms bound = 0;     // how long a node may go on without having heard of an end or a new handle
     Ms blind = 0;     // the same, longer by this while nobody can be asked
+    Ms late = 0;      // after which activity is known to all
     Ms window = 0;    // for how long an old handle passes
     Ms rounding = 0;  // a copy knows times this exactly
 };
@@ -134,6 +136,8 @@ class RotationModel {
     void change(Session& s, int node) const;
     void read(Session& s, int node) const;
     void present(Session& s, int node, int k, Ms now) const;
+    void note_activity(Ms now);
+    bool was_active(Ms from, Ms to) const;
     void end(int session, int node, Ms now);
     bool was_ended(const Session& s) const;
     bool may_be_valid(const Session& s, int node, int k, Ms now) const;
@@ -144,7 +148,7 @@ class RotationModel {
     Rules rules_;
     std::vector<Session> sessions_;
     std::map<Text, Place> places_;
-    Ms last_activity_ = 0;
+    std::deque<Ms> activities_;
 };
 
 }  // namespace sg::model
