@@ -17,10 +17,16 @@ constexpr std::uint32_t kMostAhead = 8;
 // Whether no other node can have replaced the secret twice since this copy was certain: the request
 // may have taken long, and what its browser would be handed be old by now. Half, for the way back.
 bool is_recent(const Realm& realm, const SessionView& view, TimeMs now) noexcept {
+    if (!realm.has_store) {
+        return true;
+    }
     const TimeMs bound = realm.rotate / 2;
-    return !realm.has_store || age(view.confirmed, now) <= bound ||
-           (realm.feed != nullptr && realm.feed->vouches(view.confirmed, now, bound) &&
-            realm.feed->confirmable(view.token.handle, view.confirmed) != 0);
+    const FeedState* const feed = realm.feed;
+    if (feed != nullptr && feed->confirmable(view.token.handle, view.confirmed) == 0) {
+        return false;  // another node has changed it
+    }
+    return age(view.confirmed, now) <= bound ||
+           (feed != nullptr && feed->vouches(view.confirmed, now, bound));
 }
 
 }  // namespace

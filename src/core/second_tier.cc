@@ -236,12 +236,19 @@ bool was_certain(const Realm& realm, const SessionView& view, TimeMs then) noexc
 }
 
 void hear_of(const Realm& realm, const FeedNote& note, TimeMs now) noexcept {
+    LockedHome home(realm, note.handle);
+    SessionView view;
+    const bool is_there =
+        home.table().find_locked(home.shard(), note.handle, view, {}) != FindResult::absent;
+    TimeMs at =
+        note.what == FeedWhat::changed ? std::max<TimeMs>(now - realm.revalidate - 1, 0) : 0;
     if (realm.feed != nullptr) {
+        if (is_there && realm.feed->confirmable(note.handle, view.confirmed) == 0) {
+            at = std::min(at, view.confirmed);  // told before, and not asked about since
+        }
         realm.feed->told(note.handle, now);
     }
-    LockedHome home(realm, note.handle);
-    const TimeMs overdue = std::max<TimeMs>(now - realm.revalidate - 1, 0);
-    home.table().confirm(home.shard(), note.handle, note.what == FeedWhat::changed ? overdue : 0);
+    home.table().confirm(home.shard(), note.handle, at);
 }
 
 }  // namespace sg
