@@ -190,7 +190,9 @@ Broken RotationModel::judge_refusal(const Session& s, int node, int k, Ms now,
             if (!got.reused) {
                 const bool through =
                     was_replaced && was_ended(sessions_[static_cast<std::size_t>(s.successor)]);
-                return was_ended(s) || through ? nullptr : "nobody has ended it";
+                const bool lost = was_replaced && got.absent &&
+                                  sessions_[static_cast<std::size_t>(s.successor)].was_lost;
+                return was_ended(s) || through || lost ? nullptr : "nobody has ended it";
             }
             if (!behind || was_replaced) {
                 return "only a token that missed a rotation by more than the grace is reuse";
