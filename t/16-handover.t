@@ -146,8 +146,8 @@ sub wait_for_handover {
 }
 
 sub socket_to {
-    my ($realm) = @_;
-    my (undef, $socket) = login($realm)->upgrade("/$realm/socket", Origin => 'http://localhost', Host => 'localhost');
+    my ($realm, $client) = @_;
+    my (undef, $socket) = $client->clone()->upgrade("/$realm/socket", Origin => 'http://localhost', Host => 'localhost');
     return $socket;
 }
 
@@ -161,7 +161,7 @@ sub echoes {
 
 my %before = map { $_ => [ logged_in($_, 20) ] } @realms;
 my %held = map { $_ => [ several_held(20) ] } @realms;
-my %socket = map { $_ => socket_to($_) } @realms;
+my %socket = map { $_ => socket_to($_, $before{$_}[19]) } @realms;
 $t->write_file('size.before', mappings());
 
 # How often the master has a zone's memory mapped, and how much of it is there in kB.
@@ -429,7 +429,7 @@ my @sockets;
 my $accepted = 0;
 my @sizes = qw(2m 768k 4m 640k 1m 8m 900k 3m 700k 1m);
 for my $size (@sizes) {
-    push @sockets, socket_to('none');
+    push @sockets, socket_to('none', login('none'));
     $accepted++ if resize(size => $size);
     wait_rounds(8);
 }

@@ -4,6 +4,7 @@
 #include <array>
 #include <limits>
 
+#include "core/feed_state.h"
 #include "core/handover.h"
 #include "core/rewrite.h"
 
@@ -12,6 +13,21 @@ namespace {
 
 // A copy of a session may be some rotations behind: they were seen on other nodes.
 constexpr std::uint32_t kMostAhead = 8;
+
+// Whether no other node can have replaced the secret twice since this copy was certain: the request
+// may have taken long, and what its browser would be handed be old by now. Half, for the way back.
+bool is_recent(const Realm& realm, const SessionView& view, TimeMs now) noexcept {
+    if (!realm.has_store) {
+        return true;
+    }
+    const TimeMs bound = realm.rotate / 2;
+    const FeedState* const feed = realm.feed;
+    if (feed != nullptr && feed->has_told(view.token.handle, view.confirmed)) {
+        return false;  // another node has changed it
+    }
+    return age(view.confirmed, now) <= bound ||
+           (feed != nullptr && feed->vouches(view.confirmed, now, bound));
+}
 
 }  // namespace
 
@@ -53,7 +69,7 @@ std::optional<Token> token_to_hand_out(const Realm& realm, const Token& token,
     }
     switch (holding_of(realm, view, record, token, now).holding) {
         case Holding::current:
-            return is_rotation_due(realm, record, now)
+            return is_rotation_due(realm, record, now) && is_recent(realm, view, now)
                        ? realm.keys->token_of(token.key_id, token.handle, record.seed,
                                               record.generation + 1)
                        : std::nullopt;

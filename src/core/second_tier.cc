@@ -243,12 +243,19 @@ bool was_certain(const Realm& realm, const SessionView& view, TimeMs then) noexc
 }
 
 void hear_of(const Realm& realm, const FeedNote& note, TimeMs now) noexcept {
-    if (realm.feed != nullptr) {
-        realm.feed->told(note.handle, note.what == FeedWhat::ended, now);
-    }
+    const bool ended = note.what == FeedWhat::ended;
     LockedHome home(realm, note.handle);
-    home.table().confirm(home.shard(), note.handle,
-                         note.what == FeedWhat::changed ? overdue_at(realm, now) : 0);
+    SessionView view;
+    const bool is_there =
+        home.table().find_locked(home.shard(), note.handle, view, {}) != FindResult::absent;
+    TimeMs at = ended ? 0 : overdue_at(realm, now);
+    if (realm.feed != nullptr) {
+        if (is_there && realm.feed->has_told(note.handle, view.confirmed)) {
+            at = std::min(at, view.confirmed);  // told before, and not asked about since
+        }
+        realm.feed->told(note.handle, ended, now);
+    }
+    home.table().confirm(home.shard(), note.handle, at);
 }
 
 }  // namespace sg

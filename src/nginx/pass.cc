@@ -135,8 +135,8 @@ void decide_without_store(ngx_http_request_t* r, Pass& pass) noexcept {
     return false;
 }
 
-// A token, and the successor it turns out to have.
-constexpr int kMostQuestions = 2;
+// A token, and the successors it turns out to have.
+constexpr int kMostQuestions = 1 + kMaxSuccessors;
 
 // What the zone alone says stands when it was in vain.
 [[gnu::noinline, gnu::cold]] ngx_int_t ask_store(ngx_http_request_t* r, Pass& pass) noexcept {

@@ -3,6 +3,7 @@
 #include "core/rotation.h"
 
 #include "core/enforce.h"
+#include "core/feed_state.h"
 #include "core/handover.h"
 #include "core/lifecycle.h"
 #include "core/second_tier.h"
@@ -32,6 +33,7 @@ Token login(bool has_store = false) {
 void seen_at(const Token& token, TimeMs now) {
     const Outcome outcome = ask({text_of(token)}, now);
     touch_session(world.realm, outcome.session.slot, now);
+    confirm(token, now);
 }
 
 Token next_of(const Token& token, TimeMs now) {
@@ -198,6 +200,26 @@ void of_several_tokens_of_a_session_the_newest_counts(void**) {
     assert_true(same_token(outcome.token, next));
 }
 
+// A request took so long at this node that its browser has had two rotations at another one. Would
+// catch: the browser given an old token back, and thrown out with it.
+void a_copy_that_may_be_two_rotations_behind_hands_out_nothing(void**) {
+    const Token token = login(true);
+    const TimeMs now = kNow + kRotate;
+    confirm(token, now - kRotate / 2);
+    next_of(token, now);
+    confirm(token, now - kRotate / 2 - 1);
+    assert_nothing_to_hand_out(token, now);
+    FeedState feed;  // it would have told
+    feed.missed(kNow - kRotate);
+    feed.followed(now);
+    world.realm.feed = &feed;
+    next_of(token, now);
+    feed.told(token.handle, false, now);
+    confirm(token, now - 1);
+    assert_nothing_to_hand_out(token, now);
+    world.realm.feed = nullptr;
+}
+
 // Threat: a late response brings back what logout took away. Would catch: a token handed out for a
 // session that has ended, or has another handle by now.
 void nothing_is_handed_out_for_a_session_that_is_gone(void**) {
@@ -307,6 +329,7 @@ int main() {
         cmocka_unit_test(a_seen_token_is_noted_once),
         cmocka_unit_test(rotation_changes_nothing_else),
         cmocka_unit_test(of_several_tokens_of_a_session_the_newest_counts),
+        cmocka_unit_test(a_copy_that_may_be_two_rotations_behind_hands_out_nothing),
         cmocka_unit_test(nothing_is_handed_out_for_a_session_that_is_gone),
         cmocka_unit_test(a_new_handle_has_a_new_chain),
         cmocka_unit_test(a_logout_with_the_token_before_ends_the_session),

@@ -370,6 +370,29 @@ void every_change_is_told_and_wins_over_the_one_before(void**) {
     assert_false(wins(note[2].entry, note[4].entry));
 }
 
+// Would catch: a copy that nobody could confirm for long, made younger by every further note.
+void what_the_feed_tells_again_makes_no_copy_younger(void**) {
+    fresh();
+    FeedState feed;
+    world.realm.feed = &feed;
+    const Token token = put_session(login_record());
+    confirm(token, kNow);
+    const auto confirmed = [&token] {
+        SessionView view;
+        look_up(world.realm, token.handle, view, {});
+        return view.confirmed;
+    };
+    hear_of(world.realm, {FeedWhat::changed, token.handle}, kLater);
+    const TimeMs overdue = kLater - kRevalidate - 1;  // the feed has vouched for it until now
+    assert_int_equal(confirmed(), overdue);
+    hear_of(world.realm, {FeedWhat::changed, token.handle}, kLater + kMinute);
+    assert_int_equal(confirmed(), overdue);
+    hear_of(world.realm, {FeedWhat::ended, token.handle}, kLater + kMinute);
+    hear_of(world.realm, {FeedWhat::changed, token.handle}, kLater + kMinute);
+    assert_int_equal(confirmed(), 0);
+    world.realm.feed = nullptr;
+}
+
 // The feed tells that a session ended elsewhere while an answer that does not know it is on its
 // way. Would catch: a copy that goes on for ever.
 void what_the_feed_has_told_of_is_not_confirmed_by_an_older_answer(void**) {
@@ -432,6 +455,7 @@ int main() {
         cmocka_unit_test(only_what_the_store_holds_makes_room),
         cmocka_unit_test(a_session_swept_as_idle_is_asked_about),
         cmocka_unit_test(every_change_is_told_and_wins_over_the_one_before),
+        cmocka_unit_test(what_the_feed_tells_again_makes_no_copy_younger),
         cmocka_unit_test(what_the_feed_has_told_of_is_not_confirmed_by_an_older_answer),
         cmocka_unit_test(a_logout_of_a_session_nobody_knows_is_told),
     };

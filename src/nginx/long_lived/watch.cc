@@ -129,14 +129,15 @@ Verdict decide_from_entry(LongLived& all, const Pass& pass, const StoreOp& op) n
                   resume(pass.conf->realm->core, op.seen.token, op.seen, op.seen.record, now_ms()));
 }
 
-// The zone knows now; only a successor may be asked about in addition.
+// The zone knows now; only a successor that was not may be asked about in addition.
 Verdict decide_again(LongLived& all, const Pass& pass) noexcept {
     const auto token = credential(*all.ctx, pass);
     if (!token) {
         return Verdict::keeps;
     }
     const Outcome outcome = review_now(pass, *token);
-    if (outcome.step == Outcome::Step::needs_successor && !all.is_successor) {
+    if (outcome.step == Outcome::Step::needs_successor &&
+        outcome.session.slot.successor != all.token.handle) {
         return ask(all, pass, outcome);
     }
     return decide(all, pass, outcome);

@@ -1,6 +1,7 @@
 #include "nginx/tier/store_queue.h"
 
 #include <new>
+#include <utility>
 
 #include "core/lifecycle.h"
 #include "core/second_tier.h"
@@ -88,11 +89,11 @@ void StoreQueue::attend(StoreTask& task) noexcept {
     if (op.verb == StoreVerb::touch) {
         return;
     }
-    if (outrun_ != nullptr && op.verb == StoreVerb::change) {
-        task.take_watchers(*outrun_);
-        std::swap(task.command, outrun_->command);
-        task.rounds = outrun_->rounds + 1;
-        outrun_ = nullptr;
+    if (followed_ != nullptr) {
+        task.take_watchers(*followed_);
+        std::swap(task.command, followed_->command);
+        task.rounds = followed_->rounds + 1;
+        followed_ = nullptr;
         return;
     }
     if (Watcher* const watcher = WriteScope::new_watcher()) {
@@ -108,8 +109,9 @@ bool StoreQueue::heard(StoreTask& task) noexcept {
     const bool is_put = op.verb == StoreVerb::create || op.verb == StoreVerb::change;
     if (op.verb == StoreVerb::end && op.answer == StoreAnswer::found && op.successor) {
         // Another node has replaced the handle that was ended here: that is what was meant.
+        followed_ = &task;
         end_successor(realm_->core, *op.successor, op.entry.why, now_ms());
-        return false;
+        return std::exchange(followed_, nullptr) == nullptr;
     }
     if (!is_put || op.answer != StoreAnswer::found) {
         return false;
@@ -143,12 +145,10 @@ bool StoreQueue::make_again(StoreTask& outrun) noexcept {
         return false;
     }
     count_event(*realm_, Event::store_change_again, now_ms());
-    outrun_ = &outrun;
+    followed_ = &outrun;
     change_again(realm_->core, worker_random(), outrun.op.entry.token.handle, *command,
                  realm_->max_data, now_ms(), worker_scratch());
-    const bool goes_on = outrun_ == nullptr;
-    outrun_ = nullptr;
-    return goes_on;
+    return std::exchange(followed_, nullptr) == nullptr;
 }
 
 void StoreQueue::touch(const Token& token, TimeMs last_seen, TimeMs expires) noexcept {

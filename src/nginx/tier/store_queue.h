@@ -36,8 +36,8 @@ class StoreQueue final : public Journal {
     // Last activity, without anybody waiting.
     void touch(const Token& token, TimeMs last_seen, TimeMs expires) noexcept;
 
-    // Of the lanes: what an answer to a write means for the zone. True: the change goes on as
-    // another write, which those who wait now wait for.
+    // Of the lanes: what an answer to a write means for the zone. True: it goes on as another
+    // write, which those who wait now wait for.
     bool heard(StoreTask& task) noexcept;
 
     // Journal: written through. The request that is being served (WriteScope) waits.
@@ -57,8 +57,8 @@ class StoreQueue final : public Journal {
     SecondLooks second_looks_;
     Tidying tidying_;  // one worker's
     Reseeding reseeding_;
-    Listening listening_;          // likewise
-    StoreTask* outrun_ = nullptr;  // a change that is being made again just now
+    Listening listening_;            // likewise
+    StoreTask* followed_ = nullptr;  // a write that another one is being made for just now
 };
 
 }  // namespace sg::ngx
