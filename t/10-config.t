@@ -108,6 +108,16 @@ my @in_realm = (
     [ 'formerly= against the prefix', 'cookie __Host-a formerly=/app;',      'invalid[ ]"formerly=/app":[ ]a[ ]__Host-[ ]cookie' ],
     [ 'formerly= with a bad domain', 'cookie id "formerly=/@a;b";',          'invalid[ ]"formerly=/@a;b":[ ]a[ ]cookie[ ]domain' ],
 
+    [ 'a limit of no session',       'limit_sessions 0;',                    'invalid[ ]number[ ]of[ ]sessions[ ]"0":[ ]from[ ]1[ ]to[ ]500' ],
+    [ 'a limit of too many',         'limit_sessions 501;',                  'invalid[ ]number[ ]of[ ]sessions[ ]"501"' ],
+    [ 'a limit in words',            'limit_sessions many;',                 'invalid[ ]number[ ]of[ ]sessions[ ]"many"' ],
+    [ 'a limit of two numbers',      'limit_sessions 2 2;',                  'invalid[ ]parameter[ ]"2"' ],
+    [ 'eviction of the newest',      'limit_sessions 2 evict=newest;',       'invalid[ ]parameter[ ]"evict=newest"' ],
+    [ 'a limit for no role',         'limit_sessions 2 role=;',              'invalid[ ]parameter[ ]"role="' ],
+    [ 'a limit for two roles',       'limit_sessions 2 role=a role=b;',      'invalid[ ]parameter[ ]"role=b"' ],
+    [ 'two limits for all',          'limit_sessions 2; limit_sessions 3;',  '"limit_sessions"[ ]directive[ ]is[ ]duplicate' ],
+    [ 'two limits for a role',       'limit_sessions 2 role=a; limit_sessions 3 role=a;', '"limit_sessions"[ ]directive[ ]is[ ]duplicate' ],
+
     [ 'an origin with a path',       'origin https://a.example/;',           'invalid[ ]origin[ ]"https://a[.]example/"' ],
     [ 'an origin without a scheme',  'origin a.example;',                    'invalid[ ]origin[ ]"a[.]example"' ],
     [ 'an origin of all hosts',      'origin https://*.a.example;',          'invalid[ ]origin' ],

@@ -158,7 +158,7 @@ Drain::Step Drain::step(const Table& from, std::span<const Table> younger, std::
 // grow again, since every shard was locked after the table was closed.
 Drain::Step Drain::finish_round(const Table& from) noexcept {
     shard = 0;
-    if (from.stats().live != 0) {
+    if (const TableStats left = from.stats(); left.live + left.rosters != 0) {
         return Step::waiting;
     }
     from.retire();

@@ -103,6 +103,7 @@ void KeyRing::clear() noexcept {
         EVP_MAC_CTX_free(key.rotation_mac);
         EVP_MAC_CTX_free(key.public_id_mac);
         EVP_MAC_CTX_free(key.store_key_mac);
+        EVP_MAC_CTX_free(key.user_mac);
         OPENSSL_cleanse(key.seal_master.data(), key.seal_master.size());
         key = Key{};
     }
@@ -141,9 +142,10 @@ bool KeyRing::prepare(Key& key, const MasterKey& master, std::string_view realm)
     key.rotation_mac = hmac_context(master, "rotation", realm);
     key.public_id_mac = hmac_context(master, "public id", realm);
     key.store_key_mac = hmac_context(master, "store key", realm);
+    key.user_mac = hmac_context(master, "user", realm);
     return key.token_mac != nullptr && key.rotation_mac != nullptr &&
            key.public_id_mac != nullptr && key.store_key_mac != nullptr &&
-           derive(master, "seal", realm, key.seal_master);
+           key.user_mac != nullptr && derive(master, "seal", realm, key.seal_master);
 }
 
 const KeyRing::Key* KeyRing::find(std::uint8_t id) const noexcept {
@@ -230,6 +232,15 @@ std::optional<PublicId> KeyRing::public_id(const Token& token) const noexcept {
         return std::nullopt;
     }
     return id;
+}
+
+std::optional<Handle> KeyRing::user_handle(std::uint8_t key_id,
+                                           std::string_view user) const noexcept {
+    const Key* const key = find(key_id);
+    Handle handle;
+    return key != nullptr && digest_of(key->user_mac, as_bytes(user), handle)
+               ? std::optional(handle)
+               : std::nullopt;
 }
 
 std::optional<StoreKey> KeyRing::store_key(const Token& token) const noexcept {

@@ -58,6 +58,14 @@ class KeyRing {
     // 96 bits of a keyed digest of the handle, under the key with the token's id.
     std::optional<PublicId> public_id(const Token& token) const noexcept;
 
+    // What stands for a user where sessions are kept by their handles: the first 128 bits of a
+    // keyed digest of the name. nullopt: OpenSSL failed, or no such key.
+    std::optional<Handle> user_handle(std::uint8_t key_id, std::string_view user) const noexcept;
+
+    // The keys, the one that mints first.
+    std::size_t count() const noexcept { return count_; }
+    std::uint8_t id_at(std::size_t i) const noexcept { return keys_[(current_ + i) % count_].id; }
+
     // The key that mints. 0 in an empty ring, which does not.
     std::uint8_t current_id() const noexcept { return count_ > 0 ? keys_[current_].id : 0; }
 
@@ -80,6 +88,7 @@ class KeyRing {
         EVP_MAC_CTX* rotation_mac = nullptr;
         EVP_MAC_CTX* public_id_mac = nullptr;
         EVP_MAC_CTX* store_key_mac = nullptr;
+        EVP_MAC_CTX* user_mac = nullptr;
         std::array<std::uint8_t, 32> seal_master{};  // plain: Sealers are made later, per thread
     };
 

@@ -7,6 +7,7 @@
 #include "core/journal.h"
 #include "core/rewrite.h"
 #include "core/rotation.h"
+#include "core/session_limit.h"
 
 namespace sg {
 namespace {
@@ -209,6 +210,12 @@ Changed change(const Realm& realm, RandomPool& random, const Handle& handle,
                       ? Changed{rewrite(realm, current.view.token, record, now, out, stored), {}}
                       : regenerate(realm, random, current.view.token.handle, record,
                                    current.view.last_seen, now, out, stored);
+        if (changed.token && !realm.limits.empty()) {
+            std::array<char, RecordLimits::kUserBytes> name;
+            const std::size_t size = record.user.copy(name.data(), name.size());
+            follow_renewal(realm, random, {name.data(), size}, current.view.token.handle,
+                           *changed.token, now, work);
+        }
     }
     return changed;
 }
@@ -227,10 +234,18 @@ Changed open_session(const Realm& realm, RandomPool& random, const ControlComman
     record.idle_limit_s = command.idle_s.value_or(0);
     record.absolute_limit_s = command.absolute_s.value_or(0);
     record.attributes = command.attributes;
-    const Inserted opened = insert_new(realm, random, record, now, now, work);
-    if (opened.result == Change::done) {
-        note_opened(realm, opened);
+    Inserted opened = insert_new(realm, random, record, now, now, work);
+    if (opened.result != Change::done) {
+        return opened;
     }
+    opened.result = admit(realm, random, *opened.token, record, now,
+                          work.subspan(kLargestRecordBytes), opened.ended);
+    if (opened.result != Change::done) {
+        remove_session(realm, opened.token->handle, Departure::ended, tombstone_until(realm, now));
+        opened.token.reset();
+        return opened;
+    }
+    note_opened(realm, opened);
     return opened;
 }
 
@@ -264,11 +279,16 @@ bool end_session(const Realm& realm, const Handle& handle, Departure why, TimeMs
 }
 
 void end_successor(const Realm& realm, const Handle& handle, Departure why, TimeMs now) noexcept {
+    end_elsewhere(realm, realm.keys->current_id(), handle, why, now);
+}
+
+void end_elsewhere(const Realm& realm, std::uint8_t key_id, const Handle& handle, Departure why,
+                   TimeMs now) noexcept {
     if (end_session(realm, handle, why, now)) {
         return;
     }
     Token token;
-    token.key_id = realm.keys->current_id();
+    token.key_id = key_id;
     token.handle = handle;
     note_ended(realm, token, why, now);  // the note in the zone has been left already
 }

@@ -18,6 +18,7 @@ namespace sg {
 struct Changed {
     Change result = Change::gone;
     std::optional<Token> token;  // the new credential, to be sent to the client
+    std::size_t ended = 0;       // other sessions of the user, which were too many
 };
 
 // A tombstone outlives the session it stands for by this much (clock differences between nodes).
@@ -48,6 +49,10 @@ bool end_session(const Realm& realm, const Handle& handle, Departure why, TimeMs
 // The same for what another node has replaced an ended handle with: perhaps not known here, and
 // only its handle is. It was made a moment ago, under the current key.
 void end_successor(const Realm& realm, const Handle& handle, Departure why, TimeMs now) noexcept;
+
+// The same, made under the key with this id.
+void end_elsewhere(const Realm& realm, std::uint8_t key_id, const Handle& handle, Departure why,
+                   TimeMs now) noexcept;
 
 // Ends what this genuine credential may stand for elsewhere, where neither the zone nor, just now,
 // the store knows it.

@@ -14,6 +14,17 @@ namespace sg {
 class FeedState;  // core/feed_state.h
 class Journal;    // core/journal.h
 
+enum class Evict : std::uint8_t { oldest, idlest, deny };
+
+// `limit_sessions`: see core/session_limit.h.
+struct SessionLimit {
+    std::size_t most = 0;
+    Evict evict = Evict::oldest;
+    std::string_view role{};  // concerns users with this role; empty: all
+};
+
+inline constexpr std::size_t kMostSessionLimits = 16;
+
 struct Realm {
     std::string_view name;
     const KeyRing* keys = nullptr;
@@ -25,7 +36,8 @@ struct Realm {
     TimeMs rotation_grace = 0;  // how long the one before stays good when the new one has been seen
     bool has_store = false;     // a genuine token that is not in the zone may live in the store
     TimeMs revalidate = 0;      // a copy that the store confirmed longer ago is asked about again
-    std::uint64_t node = 0;     // names this node in what it changes
+    std::span<const SessionLimit> limits{};
+    std::uint64_t node = 0;      // names this node in what it changes
     Journal* journal = nullptr;  // follows every change for the store; none without one
     FeedState* feed = nullptr;   // what other nodes tell through the store; may be none
 };

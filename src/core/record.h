@@ -31,6 +31,9 @@ struct RecordLimits {
 };
 
 inline constexpr std::uint8_t kRecordVersion = 1;
+
+// Record::flags
+inline constexpr std::uint8_t kRosterFlag = 0x80;  // no session: core/roster.h
 inline constexpr std::size_t kRecordFixedBytes = 84;
 
 // A decoded record. The string views point into the bytes it was decoded from, or into whatever

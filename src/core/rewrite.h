@@ -19,6 +19,7 @@ enum class Change : std::uint8_t {
     too_large,  // attributes over max_data, or a record no zone of this size can hold
     no_random,  // the random generator or OpenSSL failed: refuse
     damaged,    // the stored record cannot be read
+    limited,    // the user has as many sessions as may be: refuse
 };
 
 // Work space for open_session and change_session: two records of any legal size and the merged

@@ -1,5 +1,7 @@
 #include "core/store_entry.h"
 
+#include "core/roster.h"
+
 #include <algorithm>
 
 namespace sg {
@@ -155,6 +157,9 @@ EntryRead decode_entry(ByteView bytes, const StoreKey& key, StoreEntry& entry) n
 }
 
 bool overtakes(const StoreEntry& a, const StoreEntry& b) noexcept {
+    if (is_roster(a.record)) {
+        return b.kind == EntryKind::session && roster_follows(a.record, b.version.node);
+    }
     return a.kind == EntryKind::session && b.kind == EntryKind::session &&
            a.version.counter > b.version.counter;
 }

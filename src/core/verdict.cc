@@ -15,7 +15,7 @@ struct Row {
 };
 
 // In the order of the enum.
-constexpr std::array<Row, 14> kRows{{
+constexpr std::array<Row, 15> kRows{{
     {"none", 401, "Not logged in", 0, false},
     {"valid", 200, "Session valid", 0, false},
     {"malformed", 401, "Not logged in", 1, true},
@@ -29,7 +29,8 @@ constexpr std::array<Row, 14> kRows{{
     {"ambiguous", 401, "Ambiguous session", 10, true},
     {"insecure", 403, "Secure connection required", 11, false},
     {"csrf", 403, "Cross-site request refused", 12, false},
-    {"store_unavailable", 503, "Session store unavailable", 13, false},
+    {"limited", 403, "Too many sessions", 13, false},
+    {"store_unavailable", 503, "Session store unavailable", 14, false},
 }};
 
 const Row& row(Status status) noexcept {

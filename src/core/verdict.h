@@ -21,6 +21,7 @@ enum class Status : std::uint8_t {
     ambiguous,          // two different good sessions in one request
     insecure,           // the cookie came over plain http
     csrf,               // a cross-site request
+    limited,            // a login: the user has as many sessions as may be
     store_unavailable,  // the store could not be asked
 };
 

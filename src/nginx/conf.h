@@ -62,6 +62,7 @@ struct RealmConf {
     KeyFile key_file;  // wiped once the key ring is loaded
     KeyRing keys;
     std::optional<Table> table;
+    std::array<SessionLimit, kMostSessionLimits> limits;
     OldZones old_zones;  // of this realm, from before a change of its size
     Realm core;          // what core/ works with; complete once the zone is initialised
 

@@ -50,6 +50,12 @@ ngx_int_t malformed(ngx_http_request_t* r, RealmConf& realm, std::string_view va
     return NGX_HTTP_BAD_GATEWAY;
 }
 
+ngx_int_t refuse_as(const Execution& run, Status status) noexcept {
+    run.ctx.refusal = status;
+    run.ctx.refusal_code = http_status(status);
+    return static_cast<ngx_int_t>(http_status(status));
+}
+
 ngx_int_t refuse_login(const Execution& run, Change why) noexcept {
     if (why == Change::full) {
         if (count_event(run.realm, Event::zone_full, run.now)) {
@@ -60,6 +66,13 @@ ngx_int_t refuse_login(const Execution& run, Change why) noexcept {
                 &run.realm.name, event_count(run.realm, Event::zone_full));
         }
         return NGX_HTTP_SERVICE_UNAVAILABLE;
+    }
+    if (why == Change::limited) {
+        count_event(run.realm, Event::limited, run.now);
+        ngx_log_error(NGX_LOG_INFO, run.r->connection->log, 0,
+                      "session guard: realm \"%V\": login refused, limit_sessions",
+                      &run.realm.name);
+        return refuse_as(run, Status::limited);
     }
     if (why == Change::too_large) {
         ngx_log_error(
@@ -123,14 +136,15 @@ ngx_int_t create(const Execution& run) noexcept {
                           "session guard: realm \"%V\": login refused, it came over plain http",
                           &run.realm.name);
         }
-        run.ctx.refusal = Status::insecure;
-        run.ctx.refusal_code = NGX_HTTP_FORBIDDEN;
-        return NGX_HTTP_FORBIDDEN;
+        return refuse_as(run, Status::insecure);
     }
     const Changed changed =
         open_session(run.realm.core, worker_random(), run.command, run.now, worker_scratch());
     if (changed.result != Change::done) {
         return refuse_login(run, changed.result);
+    }
+    for (std::size_t i = 0; i < changed.ended; ++i) {
+        count_event(run.realm, Event::over_limit, run.now);
     }
     end_presented(run, Departure::regenerated);
     return owe_token(run, *changed.token);

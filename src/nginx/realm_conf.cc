@@ -9,6 +9,7 @@
 #include "nginx/identity.h"
 #include "nginx/key_file.h"
 #include "nginx/realm_cookie.h"
+#include "nginx/realm_limit.h"
 #include "nginx/tier/store_conf.h"
 
 namespace sg::ngx {
@@ -162,6 +163,10 @@ char* parse_rotate(ngx_conf_t* cf, Parse& parse) noexcept {
     return NGX_CONF_OK;
 }
 
+char* parse_limit(ngx_conf_t* cf, Parse& parse) noexcept {
+    return parse_session_limit(cf, *parse.realm);
+}
+
 char* parse_max_data(ngx_conf_t* cf, Parse& parse) noexcept {
     if (char* const twice = set_once(parse.max_data)) {
         return twice;
@@ -215,7 +220,7 @@ struct RealmDirective {
 
 constexpr std::size_t kMany = 64;
 
-constexpr std::array<RealmDirective, 12> kDirectives{{
+constexpr std::array<RealmDirective, 13> kDirectives{{
     {"zone", 1, 1, parse_zone},
     {"key_file", 1, 1, parse_key_file},
     {"cookie", 1, kMany, parse_cookie},
@@ -224,6 +229,7 @@ constexpr std::array<RealmDirective, 12> kDirectives{{
     {"idle_timeout", 1, 1, parse_idle},
     {"absolute_timeout", 1, 1, parse_absolute},
     {"rotate", 1, 2, parse_rotate},
+    {"limit_sessions", 1, 3, parse_limit},
     {"max_data", 1, 1, parse_max_data},
     {"store", 1, kMany, parse_realm_store},
     {"thread_pool", 1, 1, parse_thread_pool},

@@ -31,8 +31,10 @@ enum class Event : std::uint8_t {
     store_write_dropped,  // too many were waiting
     store_change_again,   // another node had changed the session: made once more
     reuse_detected,       // a token came back that had been rotated away: the session was ended
-    feed_gap,   // what other nodes ended may have been missed: copies are asked about again
-    cut_ended,  // a connection that lasted was cut off: its session was logged out
+    feed_gap,    // what other nodes ended may have been missed: copies are asked about again
+    limited,     // a login was refused: as many sessions as limit_sessions allows
+    over_limit,  // a session was ended: a login made it one too many
+    cut_ended,   // a connection that lasted was cut off: its session was logged out
     cut_regenerated,
     cut_expired_idle,
     cut_expired_absolute,

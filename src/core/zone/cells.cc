@@ -115,6 +115,9 @@ void link(const ShardView& shard, Bucket& bucket, Cell& cell) noexcept {
     bucket.head.store_release(shard.index_of(cell));
     bucket.sequence.end_write();
     shard.shard->live.store(shard.shard->live.load() + 1);
+    if (is_roster(cell)) {
+        shard.shard->rosters.store(shard.shard->rosters.load() + 1);
+    }
 }
 
 void unlink(const ShardView& shard, Bucket& bucket, Cell& cell) noexcept {
@@ -130,6 +133,9 @@ void unlink(const ShardView& shard, Bucket& bucket, Cell& cell) noexcept {
     place->store_release(cell.next.load());
     bucket.sequence.end_write();
     shard.shard->live.store(shard.shard->live.load() - 1);
+    if (is_roster(cell)) {
+        shard.shard->rosters.store(shard.shard->rosters.load() - 1);
+    }
 }
 
 // The generation moves on before anything is wiped, so that a late touch through an old SlotRef

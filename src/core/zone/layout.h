@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "core/record.h"
 #include "core/zone/shared_word.h"
 #include "core/zone/table.h"
 
@@ -45,7 +46,8 @@ struct alignas(64) Shard {
     pthread_mutex_t mutex;  // robust, process-shared
     SharedWord<std::uint32_t> free_head;
     SharedWord<std::uint32_t> used;  // cells
-    SharedWord<std::uint32_t> live;  // sessions
+    SharedWord<std::uint32_t> live;  // sessions, and rosters
+    SharedWord<std::uint32_t> rosters;
     SharedWord<std::uint32_t> sweep_cursor;
     SharedWord<std::uint64_t> repairs;
 };
@@ -100,6 +102,7 @@ inline constexpr std::uint64_t kTimeMask = (std::uint64_t{1} << kTimeBits) - 1;
 inline constexpr std::uint32_t kGenerationMask = (1u << (64 - kTimeBits)) - 1;
 
 // Where the sweep finds the times in the record (record.cc).
+inline constexpr std::size_t kRecordFlagsWord = 0;    // byte 2
 inline constexpr std::size_t kRecordCreatedWord = 1;  // bytes 8-15
 inline constexpr std::size_t kRecordCounterWord =
     4;  // bytes 36-39: the change counter, its upper half
@@ -198,6 +201,9 @@ inline CellState state_of(const Cell& cell) noexcept {
 }
 inline bool is_head(CellState state) noexcept {
     return state == CellState::live || state == CellState::superseded;
+}
+inline bool is_roster(const Cell& cell) noexcept {
+    return (cell.record[kRecordFlagsWord].load() >> 16 & kRosterFlag) != 0;
 }
 inline bool has_handle(const Cell& cell, HandleWords words) noexcept {
     return cell.handle[0].load() == words.low && cell.handle[1].load() == words.high;

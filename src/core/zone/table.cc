@@ -146,7 +146,8 @@ TableStats Table::stats() const noexcept {
     TableStats stats;
     for (std::uint32_t i = 0; i < header_->shard_count; ++i) {
         const Shard& shard = *view_shard(*header_, i).shard;
-        stats.live += shard.live.load();
+        stats.live += shard.live.load() - shard.rosters.load();
+        stats.rosters += shard.rosters.load();
         stats.cells_used += shard.used.load();
         stats.repairs += shard.repairs.load();
     }

@@ -73,6 +73,7 @@ struct SweepLimits {
 
 struct TableStats {
     std::uint64_t live = 0;  // live and superseded sessions
+    std::uint64_t rosters = 0;
     std::uint64_t cells_used = 0;
     std::uint64_t cells_total = 0;
     std::uint64_t repairs = 0;  // shards repaired after a killed writer

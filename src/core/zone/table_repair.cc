@@ -169,12 +169,14 @@ void scrub_heads(const ShardView& shard) noexcept {
 void rebuild_free_list(const ShardView& shard) noexcept {
     std::uint32_t used = 0;
     std::uint32_t live = 0;
+    std::uint32_t rosters = 0;
     shard.shard->free_head.store(0);
     for (std::uint32_t i = shard.header->cells; i >= 1; --i) {
         Cell& cell = shard.cell(i);
         if (in_use(shard, cell)) {
             ++used;
             live += is_head(state_of(cell)) ? 1 : 0;
+            rosters += is_head(state_of(cell)) && is_roster(cell) ? 1 : 0;
             continue;
         }
         if (state_of(cell) != CellState::free) {
@@ -185,6 +187,7 @@ void rebuild_free_list(const ShardView& shard) noexcept {
     }
     shard.shard->used.store(used);
     shard.shard->live.store(live);
+    shard.shard->rosters.store(rosters);
 }
 
 }  // namespace

@@ -37,7 +37,7 @@ std::optional<Departure> outlived(const Cell& cell, const SweepLimits& limits, T
     }
     const std::uint64_t own = cell.record[kRecordLimitsWord].load();
     const Timeouts timeouts =
-        effective_timeouts({.idle = limits.idle, .absolute = limits.absolute},
+        effective_timeouts({.idle = is_roster(cell) ? 0 : limits.idle, .absolute = limits.absolute},
                            static_cast<std::uint32_t>(own), static_cast<std::uint32_t>(own >> 32));
     const Ages ages{.created = static_cast<TimeMs>(cell.record[kRecordCreatedWord].load()),
                     .last_seen = last_seen_of(cell)};

@@ -4,7 +4,9 @@
 #include <utility>
 
 #include "core/lifecycle.h"
+#include "core/roster.h"
 #include "core/second_tier.h"
+#include "core/session_limit.h"
 #include "nginx/clock.h"
 #include "nginx/conf.h"
 #include "nginx/tier/store_conf.h"
@@ -128,7 +130,19 @@ bool StoreQueue::heard(StoreTask& task) noexcept {
     learn(realm_->core, op.entry.token,
           {.answer = StoreAnswer::found, .entry = op.seen, .sent = op.sent}, now_ms(),
           worker_scratch());
-    return make_again(task);
+    return is_roster(op.entry.record) ? merge_roster(task) : make_again(task);
+}
+
+// Who was entered here is entered into what the roster has become.
+bool StoreQueue::merge_roster(StoreTask& outrun) noexcept {
+    std::size_t ended = 0;
+    followed_ = &outrun;
+    admit_again(realm_->core, worker_random(), outrun.op.entry.record, now_ms(), worker_scratch(),
+                ended);
+    for (; ended > 0; --ended) {
+        count_event(*realm_, Event::over_limit, now_ms());
+    }
+    return std::exchange(followed_, nullptr) == nullptr;
 }
 
 // The operation is applied to what the session has become.

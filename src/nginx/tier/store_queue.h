@@ -50,6 +50,7 @@ class StoreQueue final : public Journal {
     void write(const Token& token, StoreVerb verb, const StoreEntry& entry) noexcept;
     void attend(StoreTask& task) noexcept;
     bool make_again(StoreTask& outrun) noexcept;
+    bool merge_roster(StoreTask& outrun) noexcept;
 
     RealmConf* realm_ = nullptr;
     StoreLane look_ups_;
