@@ -125,7 +125,21 @@ StoreTask* StoreLane::find_waiting(const StoreKey& key) const noexcept {
 }
 
 void StoreLane::post_event(ngx_event_t* event) noexcept {
-    static_cast<StoreLane*>(event->data)->dispatch();
+    static_cast<StoreLane*>(event->data)->gather();
+}
+
+// A batch costs the switches between threads and a round trip, however few are in it: as long as a
+// round of the event loop brings more, the next one may, too. A round that has nothing to do takes
+// a microsecond.
+void StoreLane::gather() noexcept {
+    const bool has_grown = waiting_ > gathered_;
+    gathered_ = waiting_;
+    if (!has_grown || waiting_ >= kMostInBatch || rounds_ >= most_rounds_) {
+        dispatch();
+        return;
+    }
+    ++rounds_;
+    ngx_post_event(&post_, &ngx_posted_next_events);
 }
 
 void StoreLane::dispatch() noexcept {
@@ -138,6 +152,8 @@ void StoreLane::dispatch() noexcept {
             return;  // waiters have their own timers
         }
     }
+    rounds_ = 0;
+    gathered_ = 0;
     Batch& batch = *batch_;
     batch.lane = this;
     batch.store = store_.get();
@@ -203,11 +219,11 @@ void StoreLane::batch_done(ngx_event_t* event) noexcept {
     }
 }
 
-// A full batch sets out before anybody is woken, and so does one that has gathered for long.
-// Another takes along what the next round of the event loop brings: a batch costs the switches
-// between threads, however few are in it.
+// A full batch sets out before anybody is woken, and so does one of writes that has gathered for
+// long. Another takes along what the next round of the event loop brings.
 void StoreLane::go_on(std::int64_t gathered_us) noexcept {
-    if (waiting_ >= kMostInBatch || gathered_us >= kLongGathering) {
+    const bool is_late = most_rounds_ == 0 && gathered_us >= kLongGathering;
+    if (waiting_ >= kMostInBatch || is_late) {
         dispatch();
     } else if ((first_ != nullptr || errand_ != nullptr) && !post_.posted) {
         ngx_post_event(&post_, &ngx_posted_next_events);

@@ -75,6 +75,10 @@ class StoreLane {
     void start(StoreQueue& queue, RealmConf& realm, StoreTimes& times, std::unique_ptr<Store> store,
                ngx_log_t* log) noexcept;
 
+    // From now on a batch that is not full sets out only when a round of the event loop has
+    // brought nothing more for it, or after so many.
+    void wait_for_more(int rounds) noexcept { most_rounds_ = rounds; }
+
     // Takes the task over. False: the lane is full (the task is deleted, nobody waits any more).
     bool add(std::unique_ptr<StoreTask> task) noexcept;
 
@@ -100,6 +104,7 @@ class StoreLane {
 
     void append(StoreTask* task) noexcept;
     void unchain(const StoreTask* task) noexcept;
+    void gather() noexcept;
     void dispatch() noexcept;
     void go_on(std::int64_t gathered_us) noexcept;
     void collect() noexcept;
@@ -120,6 +125,9 @@ class StoreLane {
     StoreTask* first_ = nullptr;
     StoreTask* last_ = nullptr;
     std::size_t waiting_ = 0;
+    std::size_t gathered_ = 0;  // of these, at the end of the event loop's last round
+    int rounds_ = 0;            // that the next batch has waited for
+    int most_rounds_ = 0;
     // Those that wait, by the first byte of their keys: however many there are, the event loop
     // finds one in a few steps.
     std::array<StoreTask*, 256> chains_{};
