@@ -79,6 +79,9 @@ class StoreLane {
     // brought nothing more for it, or after so many.
     void wait_for_more(int rounds) noexcept { most_rounds_ = rounds; }
 
+    // nullptr: no memory.
+    std::unique_ptr<StoreTask> new_look_up() noexcept;
+
     // Takes the task over. False: the lane is full (the task is deleted, nobody waits any more).
     bool add(std::unique_ptr<StoreTask> task) noexcept;
 
@@ -105,11 +108,15 @@ class StoreLane {
     void append(StoreTask* task) noexcept;
     void unchain(const StoreTask* task) noexcept;
     void gather() noexcept;
+    bool has_batches() noexcept;
     void dispatch() noexcept;
     void go_on(std::int64_t gathered_us) noexcept;
     void collect() noexcept;
     void account(std::size_t count, std::int64_t took_us) noexcept;
-    void finish(StoreTask* task) noexcept;
+    void finish(StoreTask* task, StoreOp& op) noexcept;
+    static void tell(StoreTask* task, const StoreOp& op) noexcept;
+    void fetch_ahead(const StoreTask& task, const StoreOp& op) const noexcept;
+    void keep_spare(StoreTask* task) noexcept;
     void retry_later(StoreTask* task) noexcept;
     void keep(StoreTask* task) noexcept;
     bool sort_out() noexcept;
@@ -121,7 +128,8 @@ class StoreLane {
     RealmConf* realm_ = nullptr;
     StoreTimes* times_ = nullptr;
     std::unique_ptr<Store> store_;
-    std::unique_ptr<Batch> batch_;
+    std::unique_ptr<Batch> batch_;  // the next one, or in flight
+    std::unique_ptr<Batch> heard_;  // the one before: whoever waits for it is told
     StoreTask* first_ = nullptr;
     StoreTask* last_ = nullptr;
     std::size_t waiting_ = 0;
@@ -131,6 +139,8 @@ class StoreLane {
     // Those that wait, by the first byte of their keys: however many there are, the event loop
     // finds one in a few steps.
     std::array<StoreTask*, 256> chains_{};
+    StoreTask* spare_ = nullptr;  // of look-ups, for others
+    std::size_t spare_count_ = 0;
     StoreTask* retries_ = nullptr;
     std::size_t retry_count_ = 0;
     bool busy_ = false;

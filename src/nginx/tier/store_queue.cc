@@ -54,7 +54,7 @@ bool StoreQueue::look_up(const Token& token, Watcher* watcher) noexcept {
         }
         return true;
     }
-    std::unique_ptr<StoreTask> task(new (std::nothrow) StoreTask);
+    std::unique_ptr<StoreTask> task = look_ups_.new_look_up();
     if (task == nullptr) {
         return false;
     }
