@@ -65,22 +65,25 @@ bool decode_groups(const unsigned char* in, std::size_t groups, std::uint8_t* ou
     return (seen & 0xff000000u) == 0;
 }
 
+// The first `count` of the four characters that 24 bits make.
+void encode_group(std::uint32_t bits, int count, char* to) noexcept {
+    for (int i = 0; i < count; ++i) {
+        to[i] = kAlphabet[bits >> (18 - 6 * i) & 63];
+    }
+}
+
 }  // namespace
 
 void base64url_encode(ByteView in, std::span<char> out) noexcept {
-    std::uint32_t bits = 0;
-    unsigned held = 0;
-    std::size_t at = 0;
-    for (const std::uint8_t byte : in) {
-        bits = (bits << 8) | byte;
-        held += 8;
-        while (held >= 6) {
-            held -= 6;
-            out[at++] = kAlphabet[(bits >> held) & 63];
-        }
+    const std::uint8_t* from = in.data();
+    char* to = out.data();
+    for (std::size_t groups = in.size() / 3; groups > 0; --groups, from += 3, to += 4) {
+        encode_group(std::uint32_t{from[0]} << 16 | std::uint32_t{from[1]} << 8 | from[2], 4, to);
     }
-    if (held > 0) {
-        out[at] = kAlphabet[(bits << (6 - held)) & 63];
+    if (in.size() % 3 == 1) {
+        encode_group(std::uint32_t{from[0]} << 16, 2, to);
+    } else if (in.size() % 3 == 2) {
+        encode_group(std::uint32_t{from[0]} << 16 | std::uint32_t{from[1]} << 8, 3, to);
     }
 }
 

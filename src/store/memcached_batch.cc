@@ -41,7 +41,7 @@ bool MemcachedBatch::begin(std::span<StoreOp> ops, const Placement& placement,
         task.replicas = replicas_.get() + i * replicas;
         placement.place(ops[i].key, {task.servers, replicas});
         task.state_name = memcached_name(MemcachedSlot::state, ops[i].key);
-        task.activity_name = memcached_name(MemcachedSlot::activity, ops[i].key);
+        task.activity_name = memcached_name(MemcachedSlot::activity, task.state_name);
     }
     link_same_keys();
     return true;

@@ -9,6 +9,7 @@ namespace sg {
 namespace {
 
 constexpr std::int64_t kLongestRelative = std::int64_t{30} * 24 * 3600;
+constexpr std::size_t kSlotAt = 3;  // of a name
 // memcached's clock moves once a second, and it rounds down.
 constexpr std::int64_t kSlack = 2;
 
@@ -32,6 +33,12 @@ StoreFault fault_of(EntryRead read) noexcept {
 MemcachedName memcached_name(MemcachedSlot slot, const StoreKey& key) noexcept {
     MemcachedName name{'s', 'g', ':', static_cast<char>(slot), ':'};
     base64url_encode(key, std::span(name).subspan(5));
+    return name;
+}
+
+MemcachedName memcached_name(MemcachedSlot slot, const MemcachedName& other) noexcept {
+    MemcachedName name = other;
+    name[kSlotAt] = static_cast<char>(slot);
     return name;
 }
 

@@ -30,6 +30,8 @@ inline constexpr std::size_t kMemcachedNameSize = 5 + base64url_chars(sizeof(Sto
 using MemcachedName = std::array<char, kMemcachedNameSize>;
 
 MemcachedName memcached_name(MemcachedSlot slot, const StoreKey& key) noexcept;
+// The same from another name of that key.
+MemcachedName memcached_name(MemcachedSlot slot, const MemcachedName& other) noexcept;
 
 // As memcached takes it: seconds from now, or beyond 30 days a date. A little later than `expires`,
 // which we look at ourselves.

@@ -112,6 +112,9 @@ class Table {
     FindResult find_locked(LockedShard& shard, const Handle& handle, SessionView& view,
                            ByteSpan record) const noexcept;
 
+    // This handle will be asked about soon: what is read for it first is fetched meanwhile.
+    void fetch_ahead(const Handle& handle) const noexcept;
+
     // Advances last seen to `now`, by compare-and-swap, never backwards and only by a second or
     // more; does nothing (false) when the slot belongs to another generation by now. Lock-free.
     bool touch(SlotRef slot, TimeMs now) const noexcept;

@@ -188,6 +188,15 @@ FindResult Table::find_locked(LockedShard& shard, const Handle& handle, SessionV
         walk(shard.shard(), bucket_of(shard.shard(), hash), handle, header_->cells, view, record));
 }
 
+void Table::fetch_ahead(const Handle& handle) const noexcept {
+    const std::uint64_t hash = hash_of(*header_, words_of(handle));
+    const ShardView shard = view_shard(*header_, shard_number(*header_, hash));
+    const auto* const set = reinterpret_cast<const char*>(&tombstone_set_of(shard, hash));
+    __builtin_prefetch(&bucket_of(shard, hash));
+    __builtin_prefetch(set);
+    __builtin_prefetch(set + 64);
+}
+
 bool Table::touch(SlotRef slot, TimeMs now) const noexcept {
     if (slot.shard >= header_->shard_count || now < 0) {
         return false;

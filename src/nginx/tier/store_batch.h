@@ -7,7 +7,7 @@
 
 namespace sg::ngx {
 
-// Fixed in place: one per lane, used again and again. While it is in flight the thread owns `ops`.
+// Fixed in place: two per lane, used again and again. While one is in flight the thread owns `ops`.
 struct StoreLane::Batch {
     ngx_thread_task_t task{};
     StoreLane* lane = nullptr;
@@ -22,6 +22,18 @@ struct StoreLane::Batch {
 
 inline bool is_write(const StoreOp& op) noexcept {
     return op.verb != StoreVerb::get;
+}
+
+// A look-up sets out from here, and its answer is heard here: the task keeps the question only. So
+// the room of the last answer is used again.
+inline void set_out(StoreOp& op, const StoreOp& question) noexcept {
+    op.verb = question.verb;
+    op.key = question.key;
+    op.key_id = question.key_id;
+    op.handle = question.handle;
+    op.lost = false;
+    op.successor.reset();
+    op.seen = StoreEntry{};
 }
 
 // Of a task that has been to the store. Last activity is told again by the next request.

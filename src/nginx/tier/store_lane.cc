@@ -16,6 +16,7 @@ namespace sg::ngx {
 
 namespace {
 
+constexpr std::size_t kAhead = 3;  // look-ups, while one is answered
 constexpr ngx_msec_t kRetryInterval = 500;
 constexpr std::int64_t kLongGathering = 500;    // microseconds, some rounds of the event loop
 constexpr ngx_msec_t kLongestGoodbye = 10'000;  // how long an exiting worker goes on trying
@@ -62,8 +63,11 @@ StoreLane::~StoreLane() {
     if (post_.posted) {
         ngx_delete_posted_event(&post_);
     }
+    if (batch_ != nullptr && batch_->task.event.posted) {
+        ngx_delete_posted_event(&batch_->task.event);
+    }
     reclaim();
-    for (StoreTask** const list : {&first_, &retries_}) {
+    for (StoreTask** const list : {&first_, &retries_, &spare_}) {
         while (*list != nullptr) {
             const std::unique_ptr<StoreTask> task(*list);
             *list = task->next;
@@ -83,6 +87,16 @@ void StoreLane::start(StoreQueue& queue, RealmConf& realm, StoreTimes& times,
     post_.log = log;
     retry_ = post_;
     retry_.handler = retry_event;
+}
+
+std::unique_ptr<StoreTask> StoreLane::new_look_up() noexcept {
+    if (spare_ == nullptr) {
+        return std::unique_ptr<StoreTask>(new (std::nothrow) StoreTask);
+    }
+    std::unique_ptr<StoreTask> task(spare_);
+    spare_ = task->next;
+    --spare_count_;
+    return task;
 }
 
 bool StoreLane::add(std::unique_ptr<StoreTask> task) noexcept {
@@ -125,19 +139,41 @@ StoreTask* StoreLane::find_waiting(const StoreKey& key) const noexcept {
 }
 
 void StoreLane::post_event(ngx_event_t* event) noexcept {
-    static_cast<StoreLane*>(event->data)->dispatch();
+    static_cast<StoreLane*>(event->data)->gather();
+}
+
+// A batch costs the switches between threads and a round trip, however few are in it: as long as a
+// round of the event loop brings more, the next one may, too. A round that has nothing to do takes
+// a microsecond.
+void StoreLane::gather() noexcept {
+    const bool has_grown = waiting_ > gathered_;
+    gathered_ = waiting_;
+    if (!has_grown || waiting_ >= kMostInBatch || rounds_ >= most_rounds_) {
+        dispatch();
+        return;
+    }
+    ++rounds_;
+    ngx_post_event(&post_, &ngx_posted_next_events);
+}
+
+bool StoreLane::has_batches() noexcept {
+    for (std::unique_ptr<Batch>* const batch : {&batch_, &heard_}) {
+        if (*batch == nullptr) {
+            batch->reset(new (std::nothrow) Batch);
+        }
+    }
+    return batch_ != nullptr && heard_ != nullptr;
 }
 
 void StoreLane::dispatch() noexcept {
     if (busy_ || (first_ == nullptr && errand_ == nullptr)) {
         return;
     }
-    if (batch_ == nullptr) {
-        batch_.reset(new (std::nothrow) Batch);
-        if (batch_ == nullptr) {
-            return;  // waiters have their own timers
-        }
+    if (!has_batches()) {
+        return;  // waiters have their own timers
     }
+    rounds_ = 0;
+    gathered_ = 0;
     Batch& batch = *batch_;
     batch.lane = this;
     batch.store = store_.get();
@@ -154,7 +190,7 @@ void StoreLane::dispatch() noexcept {
     busy_ = true;
     if (ngx_thread_task_post(realm_->store->pool, &batch.task) != NGX_OK) {
         // The pool's queue is full: nobody knows, and writes are tried again.
-        batch_done(&batch.task.event);
+        ngx_post_event(&batch.task.event, &ngx_posted_events);
     }
 }
 
@@ -166,9 +202,14 @@ void StoreLane::collect() noexcept {
         last_ = first_ == nullptr ? nullptr : last_;
         --waiting_;
         unchain(task);
-        task->op.answer = StoreAnswer::unknown;
-        task->op.sent = batch.now;
-        batch.ops[batch.count] = std::move(task->op);
+        StoreOp& op = batch.ops[batch.count];
+        if (is_write(task->op)) {
+            op = std::move(task->op);
+        } else {
+            set_out(op, task->op);
+        }
+        op.answer = StoreAnswer::unknown;
+        op.sent = batch.now;
         batch.tasks[batch.count] = task;
     }
 }
@@ -187,27 +228,26 @@ void StoreLane::run_in_thread(void* data, ngx_log_t*) noexcept {
 void StoreLane::batch_done(ngx_event_t* event) noexcept {
     Batch& batch = *static_cast<Batch*>(event->data);
     StoreLane& lane = *batch.lane;
-    const std::size_t count = batch.count;
-    std::array<StoreTask*, kMostInBatch> tasks = batch.tasks;
-    for (std::size_t i = 0; i < count; ++i) {
-        tasks[i]->op = std::move(batch.ops[i]);
-    }
+    std::swap(lane.batch_, lane.heard_);  // the next one may set out before this is told
     lane.busy_ = false;
-    lane.account(count, batch.took_us);
+    lane.account(batch.count, batch.took_us);
     if (StoreErrand* const errand = std::exchange(batch.errand, nullptr)) {
         errand->done();
     }
     lane.go_on(batch.took_us);
-    for (std::size_t i = 0; i < count; ++i) {
-        lane.finish(tasks[i]);
+    for (std::size_t i = 0; i < batch.count; ++i) {
+        if (i + kAhead < batch.count) {
+            lane.fetch_ahead(*batch.tasks[i + kAhead], batch.ops[i + kAhead]);
+        }
+        lane.finish(batch.tasks[i], batch.ops[i]);
     }
 }
 
-// A full batch sets out before anybody is woken, and so does one that has gathered for long.
-// Another takes along what the next round of the event loop brings: a batch costs the switches
-// between threads, however few are in it.
+// A full batch sets out before anybody is woken, and so does one of writes that has gathered for
+// long. Another takes along what the next round of the event loop brings.
 void StoreLane::go_on(std::int64_t gathered_us) noexcept {
-    if (waiting_ >= kMostInBatch || gathered_us >= kLongGathering) {
+    const bool is_late = most_rounds_ == 0 && gathered_us >= kLongGathering;
+    if (waiting_ >= kMostInBatch || is_late) {
         dispatch();
     } else if ((first_ != nullptr || errand_ != nullptr) && !post_.posted) {
         ngx_post_event(&post_, &ngx_posted_next_events);
@@ -221,21 +261,51 @@ void StoreLane::account(std::size_t count, std::int64_t took_us) noexcept {
     report_faults(*realm_, post_.log);
 }
 
-// Waking one request may end another that waits for the same task: always the list as it is now.
-void StoreLane::finish(StoreTask* task) noexcept {
-    if (is_write(task->op) && queue_->heard(*task)) {
+// Each request has been left for as long as a batch takes, by a worker that did other things.
+void StoreLane::fetch_ahead(const StoreTask& task, const StoreOp& op) const noexcept {
+    realm_->core.table->fetch_ahead(op.handle);
+    if (task.watchers != nullptr) {
+        const auto* const data = static_cast<const char*>(task.watchers->data);
+        __builtin_prefetch(data);
+        __builtin_prefetch(data + 64);
+    }
+}
+
+void StoreLane::finish(StoreTask* task, StoreOp& op) noexcept {
+    if (!is_write(op)) {
+        tell(task, op);
+        keep_spare(task);
+        return;
+    }
+    task->op = std::move(op);
+    if (queue_->heard(*task)) {
         delete task;
         return;
     }
-    while (Watcher* const watcher = task->watchers) {
-        detach(*watcher);
-        watcher->answered(*watcher, task->op);
-    }
+    tell(task, task->op);
     if (must_be_written(*task)) {
         retry_later(task);
+    } else {
+        delete task;
+    }
+}
+
+// Waking one request may end another that waits for the same task: always the list as it is now.
+void StoreLane::tell(StoreTask* task, const StoreOp& op) noexcept {
+    while (Watcher* const watcher = task->watchers) {
+        detach(*watcher);
+        watcher->answered(*watcher, op);
+    }
+}
+
+void StoreLane::keep_spare(StoreTask* task) noexcept {
+    if (spare_count_ == kMostInBatch) {
+        delete task;
         return;
     }
-    delete task;
+    task->next = spare_;
+    spare_ = task;
+    ++spare_count_;
 }
 
 void StoreLane::retry_later(StoreTask* task) noexcept {

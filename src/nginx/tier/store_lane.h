@@ -75,6 +75,13 @@ class StoreLane {
     void start(StoreQueue& queue, RealmConf& realm, StoreTimes& times, std::unique_ptr<Store> store,
                ngx_log_t* log) noexcept;
 
+    // From now on a batch that is not full sets out only when a round of the event loop has
+    // brought nothing more for it, or after so many.
+    void wait_for_more(int rounds) noexcept { most_rounds_ = rounds; }
+
+    // nullptr: no memory.
+    std::unique_ptr<StoreTask> new_look_up() noexcept;
+
     // Takes the task over. False: the lane is full (the task is deleted, nobody waits any more).
     bool add(std::unique_ptr<StoreTask> task) noexcept;
 
@@ -100,11 +107,16 @@ class StoreLane {
 
     void append(StoreTask* task) noexcept;
     void unchain(const StoreTask* task) noexcept;
+    void gather() noexcept;
+    bool has_batches() noexcept;
     void dispatch() noexcept;
     void go_on(std::int64_t gathered_us) noexcept;
     void collect() noexcept;
     void account(std::size_t count, std::int64_t took_us) noexcept;
-    void finish(StoreTask* task) noexcept;
+    void finish(StoreTask* task, StoreOp& op) noexcept;
+    static void tell(StoreTask* task, const StoreOp& op) noexcept;
+    void fetch_ahead(const StoreTask& task, const StoreOp& op) const noexcept;
+    void keep_spare(StoreTask* task) noexcept;
     void retry_later(StoreTask* task) noexcept;
     void keep(StoreTask* task) noexcept;
     bool sort_out() noexcept;
@@ -116,13 +128,19 @@ class StoreLane {
     RealmConf* realm_ = nullptr;
     StoreTimes* times_ = nullptr;
     std::unique_ptr<Store> store_;
-    std::unique_ptr<Batch> batch_;
+    std::unique_ptr<Batch> batch_;  // the next one, or in flight
+    std::unique_ptr<Batch> heard_;  // the one before: whoever waits for it is told
     StoreTask* first_ = nullptr;
     StoreTask* last_ = nullptr;
     std::size_t waiting_ = 0;
+    std::size_t gathered_ = 0;  // of these, at the end of the event loop's last round
+    int rounds_ = 0;            // that the next batch has waited for
+    int most_rounds_ = 0;
     // Those that wait, by the first byte of their keys: however many there are, the event loop
     // finds one in a few steps.
     std::array<StoreTask*, 256> chains_{};
+    StoreTask* spare_ = nullptr;  // of look-ups, for others
+    std::size_t spare_count_ = 0;
     StoreTask* retries_ = nullptr;
     std::size_t retry_count_ = 0;
     bool busy_ = false;

@@ -17,6 +17,8 @@ namespace sg::ngx {
 namespace {
 
 constexpr int kMostRounds = 4;  // of a change that others outrun
+// Of the event loop: enough for those who were just answered to come back.
+constexpr int kRoundsOfLookUps = 8;
 
 }  // namespace
 
@@ -30,6 +32,7 @@ ngx_int_t StoreQueue::start(RealmConf& realm, ngx_log_t* log) noexcept {
         StoreTimes& times = lane == &look_ups_ ? realm.shared->look_ups : realm.shared->writes;
         lane->start(*this, realm, times, std::move(store), log);
     }
+    look_ups_.wait_for_more(kRoundsOfLookUps);
     if (ngx_worker == 0) {
         tidying_.start(writes_, log);
         listening_.start(look_ups_, realm, log);
@@ -54,7 +57,7 @@ bool StoreQueue::look_up(const Token& token, Watcher* watcher) noexcept {
         }
         return true;
     }
-    std::unique_ptr<StoreTask> task(new (std::nothrow) StoreTask);
+    std::unique_ptr<StoreTask> task = look_ups_.new_look_up();
     if (task == nullptr) {
         return false;
     }
