@@ -38,7 +38,7 @@ http {
     server {
         listen 127.0.0.1:8080;
         add_header X-User "\$session_user";
-        add_header X-Status "\$session_status" always;
+        add_header X-Reason "\$session_reason" always;
         location / { session a; session_control on; proxy_pass http://app; }
         location = /login  { session a optional; session_control create; proxy_pass http://app; }
         location = /logout { session a; session_logout; }
@@ -89,11 +89,11 @@ is(status()->{zone}{sessions}, 4, 'what the zone keeps for it is no session');
 
 is($alice[3]->request('POST', '/logout', { body => '' }, fetched())->status(), 204, 'logged out');
 push @alice, login('alice');
-is(states(@alice), 'ended valid valid ended valid', 'who has gone does not count');
+is(states(@alice), 'ended valid valid none valid', 'who has gone does not count');
 
 says($alice[1], 'renew');
 push @alice, login('alice');
-is(states(@alice), 'ended ended valid ended valid valid', 'a renewed session is as old as its login');
+is(states(@alice), 'ended ended valid none valid valid', 'a renewed session is as old as its login');
 says($alice[2], 'update; data.theme="dark"');
 says($alice[2], 'update; roles="editor"');
 is(state($alice[2]), 'valid', 'changed twice');
@@ -112,11 +112,15 @@ my $root = login('root', '; roles="admin"');
 is(state($root), 'valid', 'an admin');
 my $second = login('root', '; roles="admin"');
 is($second->{answer}->status(), 403, 'a second time');
-is(reason($second->{answer}), 'limited', 'it says why');
-is($second->{answer}->header('X-Status'), 'limited', '$session_status, too');
+is($second->{answer}->header('Session-Status'), 'limited', 'it says why');
+is($second->{answer}->header('X-Reason'), 'limited', '$session_reason, too');
 is($second->{answer}->header('Set-Cookie'), undef, 'no cookie');
 is(state($root), 'valid', 'the first stays');
 is(status()->{events}{limited}, 1, 'counted');
+my $token = $root->cookie('a');
+$root->request('POST', '/login', { body => '' }, fetched(), 'X-Say' => 'create; user="root"; roles="admin"');
+isnt($root->cookie('a'), $token, 'in the same browser it replaces its own, which denies nothing');
+is(state($root), 'valid', 'and is good');
 is(login('root')->{answer}->status(), 200, 'without the role three may be');
 $root->request('POST', '/logout', { body => '' }, fetched());
 is(login('eve', '; roles="admin"')->{answer}->status(), 200, 'another admin may come');

@@ -18,6 +18,9 @@ class Journal {
     // The session is no more; nothing may bring it back until then.
     virtual void ended(const Token& token, Departure why, TimeMs until) noexcept = 0;
 
+    // It would help to know what the store has under this: let the zone learn it.
+    virtual void wanted(const Token&) noexcept {}
+
   protected:
     ~Journal() = default;
 };

@@ -213,8 +213,8 @@ Changed change(const Realm& realm, RandomPool& random, const Handle& handle,
         if (changed.token && !realm.limits.empty()) {
             std::array<char, RecordLimits::kUserBytes> name;
             const std::size_t size = record.user.copy(name.data(), name.size());
-            follow_renewal(realm, random, {name.data(), size}, current.view.token.handle,
-                           *changed.token, now, work);
+            follow_renewal(realm, {name.data(), size}, current.view.token.handle, *changed.token,
+                           now, work);
         }
     }
     return changed;
@@ -223,7 +223,7 @@ Changed change(const Realm& realm, RandomPool& random, const Handle& handle,
 }  // namespace
 
 Changed open_session(const Realm& realm, RandomPool& random, const ControlCommand& command,
-                     TimeMs now, ByteSpan work) noexcept {
+                     TimeMs now, ByteSpan work, std::span<const Handle> leaving) noexcept {
     Record record;
     record.created = now;
     record.node = realm.node;
@@ -238,8 +238,8 @@ Changed open_session(const Realm& realm, RandomPool& random, const ControlComman
     if (opened.result != Change::done) {
         return opened;
     }
-    opened.result = admit(realm, random, *opened.token, record, now,
-                          work.subspan(kLargestRecordBytes), opened.ended);
+    opened.result = admit(realm, *opened.token, record, now, work.subspan(kLargestRecordBytes),
+                          leaving, opened.ended);
     if (opened.result != Change::done) {
         remove_session(realm, opened.token->handle, Departure::ended, tombstone_until(realm, now));
         opened.token.reset();
@@ -265,6 +265,9 @@ bool end_session(const Realm& realm, const Handle& handle, Departure why, TimeMs
     bool was_live = false;
     Handle next = handle;
     for (;;) {  // ends: what has been removed is not found again
+        if (!realm.limits.empty()) {
+            leave_roster(realm, next, now);
+        }
         const auto removed = remove_session(realm, next, why, tombstone_until(realm, now));
         if (!removed) {
             return was_live;

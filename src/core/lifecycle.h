@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <optional>
+#include <span>
 
 #include "core/bytes.h"
 #include "core/enforce.h"
@@ -24,9 +25,10 @@ struct Changed {
 // A tombstone outlives the session it stands for by this much (clock differences between nodes).
 inline constexpr TimeMs kTombstoneSlack = 5 * kMinute;
 
-// `create`: a new session under a new handle that is linked to nothing.
+// `create`: a new session under a new handle that is linked to nothing. `leaving`: the handles that
+// it takes the place of, which the caller ends when it is there; they do not count for limits.
 Changed open_session(const Realm& realm, RandomPool& random, const ControlCommand& command,
-                     TimeMs now, ByteSpan work) noexcept;
+                     TimeMs now, ByteSpan work, std::span<const Handle> leaving = {}) noexcept;
 
 // `update`, `renew`, `reauth` on the session with this handle. renew, reauth and any update of
 // roles or level move the data to a new handle (Changed::token); an update of attributes alone does

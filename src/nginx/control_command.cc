@@ -1,6 +1,7 @@
 #include "nginx/control_command.h"
 
 #include <algorithm>
+#include <array>
 
 #include "core/lifecycle.h"
 #include "nginx/clock.h"
@@ -99,18 +100,32 @@ bool may_end(const Execution& run, const Token& token) noexcept {
                   : holds_session(run.realm.core, token, run.now);
 }
 
-// Whatever credential came with the request stops working: it is never linked to the new session.
-void end_presented(const Execution& run, Departure why) noexcept {
-    const Presented* const presented = find_presented(run.ctx, run.realm);
-    if (presented == nullptr) {
-        return;
-    }
-    const Candidates& candidates = presented->candidates;
-    for (std::size_t i = 0; i < candidates.count; ++i) {
-        const auto token = parse_token(candidates.values[i]);
-        if (token && may_end(run, *token)) {
-            end_session(run.realm.core, token->handle, why, run.now);
+// The sessions that came with the request.
+struct PresentedSessions {
+    std::array<Handle, kMaxCandidates> handles;
+    std::size_t count = 0;
+    std::span<const Handle> view() const noexcept { return std::span(handles).first(count); }
+};
+
+PresentedSessions presented_sessions(const Execution& run) noexcept {
+    PresentedSessions sessions;
+    if (const Presented* const presented = find_presented(run.ctx, run.realm)) {
+        const Candidates& candidates = presented->candidates;
+        for (std::size_t i = 0; i < candidates.count; ++i) {
+            const auto token = parse_token(candidates.values[i]);
+            if (token && may_end(run, *token)) {
+                sessions.handles[sessions.count++] = token->handle;
+            }
         }
+    }
+    return sessions;
+}
+
+// Whatever credential came with the request stops working: it is never linked to the new session.
+void end_presented(const Execution& run, const PresentedSessions& sessions,
+                   Departure why) noexcept {
+    for (const Handle& handle : sessions.view()) {
+        end_session(run.realm.core, handle, why, run.now);
     }
 }
 
@@ -138,15 +153,16 @@ ngx_int_t create(const Execution& run) noexcept {
         }
         return refuse_as(run, Status::insecure);
     }
-    const Changed changed =
-        open_session(run.realm.core, worker_random(), run.command, run.now, worker_scratch());
+    const PresentedSessions leaving = presented_sessions(run);
+    const Changed changed = open_session(run.realm.core, worker_random(), run.command, run.now,
+                                         worker_scratch(), leaving.view());
     if (changed.result != Change::done) {
         return refuse_login(run, changed.result);
     }
     for (std::size_t i = 0; i < changed.ended; ++i) {
         count_event(run.realm, Event::over_limit, run.now);
     }
-    end_presented(run, Departure::regenerated);
+    end_presented(run, leaving, Departure::regenerated);
     return owe_token(run, *changed.token);
 }
 
@@ -176,7 +192,7 @@ ngx_int_t change(const Execution& run) noexcept {
 }
 
 ngx_int_t destroy(const Execution& run) noexcept {
-    end_presented(run, Departure::ended);
+    end_presented(run, presented_sessions(run), Departure::ended);
     if (find_presented(run.ctx, run.realm) == nullptr) {
         return NGX_OK;
     }

@@ -14,11 +14,13 @@ namespace {
 
 std::array<std::uint8_t, kWorkBytes> work;
 std::array<SessionLimit, 2> limits;
+std::uint64_t nodes = 0;  // each world is another one
 
 void limit_to(std::size_t most, Evict evict = Evict::oldest, bool has_store = false) {
     fresh_world(1024 * 1024, has_store);
     limits = {};
     limits[0] = {.most = most, .evict = evict};
+    world.realm.node = ++nodes;
     world.realm.limits = std::span(limits).first(1);
 }
 
@@ -45,7 +47,7 @@ Token renew(const Token& token, TimeMs now) {
 
 std::size_t entered(std::string_view user = "alice") {
     static Roster roster;
-    assert_true(read_roster(world.realm, user, work, roster));
+    assert_true(read_roster(world.realm, user, kNow, work, roster));
     return roster.count;
 }
 
@@ -102,6 +104,20 @@ void with_deny_a_login_more_is_refused_and_nothing_else_happens(void**) {
     assert_is(second, Status::valid);
     end_session(world.realm, first.handle, Departure::ended, kNow);
     login(kNow);
+}
+
+void what_the_login_takes_the_place_of_does_not_count(void**) {
+    limit_to(2, Evict::deny);
+    const Token first = login(kNow);
+    login(kNow);
+    const Token renewed = renew(first, kNow);
+    for (const Token& leaving : {first, renewed}) {
+        const Changed changed =
+            open_session(world.realm, world.random, command("create; user=\"alice\""), kNow, work,
+                         std::span(&leaving.handle, 1));
+        assert_int_equal(changed.result, Change::done);
+        end_session(world.realm, changed.token->handle, Departure::ended, kNow);
+    }
 }
 
 void who_has_left_does_not_count(void**) {
@@ -219,7 +235,7 @@ void nobody_gets_in_with_a_roster(void**) {
     limit_to(2);
     login(kNow);
     static Roster roster;
-    assert_true(read_roster(world.realm, "alice", work, roster));
+    assert_true(read_roster(world.realm, "alice", kNow, work, roster));
     Token token = roster.token;
     token.secret = {};
     token.tag = {};
@@ -272,13 +288,73 @@ void what_another_node_wrote_first_is_merged(void**) {
     learn(world.realm, lost.last, {.answer = StoreAnswer::found, .entry = there, .sent = kNow + 2},
           kNow + 2, work);
     assert_int_equal(entered(), 2);
-    std::size_t ended = 0;
-    assert_true(admit_again(world.realm, world.random, lost.roster(), kNow + 2, work, ended));
+    assert_int_equal(roster_lost(world.realm, lost.roster(), kNow + 2, work), 0);
+    assert_int_equal(entered(), 3);
+    assert_int_equal(told.ends, 0);
+    assert_true(overtakes(entry_of(told), there));
+    static Told kept;
+    kept = told;
+    assert_int_equal(roster_kept(world.realm, kept.roster(), kNow + 2, work), 1);
     assert_int_equal(entered(), 2);
-    assert_int_equal(ended, 1);
     assert_int_equal(told.ends, 1);  // the oldest of three
     assert_is(here, Status::valid, kNow + 2);
-    assert_true(overtakes(entry_of(told), there));
+    world.realm.journal = nullptr;
+}
+
+// With a store, those who are too many are ended when it has the roster.
+void a_later_state_is_judged_for_itself(void**) {
+    limit_to(1, Evict::oldest, true);
+    told = Told{};
+    world.realm.journal = &told;
+    login(kNow);
+    login(kNow + 1);
+    static Told second;
+    second = told;
+    const Token third = login(kNow + 2);
+    assert_int_equal(roster_kept(world.realm, second.roster(), kNow + 2, work), 0);
+    assert_int_equal(told.ends, 0);
+    static Told last;
+    last = told;
+    assert_int_equal(roster_kept(world.realm, last.roster(), kNow + 2, work), 2);
+    assert_is(third, Status::valid, kNow + 2);
+    assert_int_equal(roster_kept(world.realm, last.roster(), kNow + 2, work), 0);
+    world.realm.journal = nullptr;
+}
+
+void follow(const Told& state) {
+    learn(world.realm, state.last,
+          {.answer = StoreAnswer::found, .entry = entry_of(state), .sent = kNow}, kNow, work);
+}
+
+void what_has_left_elsewhere_is_not_entered_again(void**) {
+    limit_to(5, Evict::oldest, true);
+    told = Told{};
+    world.realm.journal = &told;
+    const Token first = login(kNow);
+    const Token second = login(kNow);
+    static Told before;
+    before = told;
+    end_session(world.realm, first.handle, Departure::ended, kNow);
+    assert_int_equal(entered(), 1);
+    static Told left;
+    left = told;
+    assert_true(overtakes(entry_of(left), entry_of(before)));
+    // Another node, which has not heard of it, enters somebody meanwhile.
+    limit_to(5, Evict::oldest, true);
+    world.realm.journal = &told;
+    follow(before);
+    assert_int_equal(entered(), 2);
+    login(kNow);
+    static Told lost;
+    lost = told;
+    assert_false(overtakes(entry_of(lost), entry_of(left)));
+    follow(left);
+    roster_lost(world.realm, lost.roster(), kNow, work);
+    static Roster roster;
+    assert_true(read_roster(world.realm, "alice", kNow, work, roster));
+    assert_int_equal(roster.count, 2);
+    assert_true(roster.has(second.handle));
+    assert_false(roster.has(first.handle));
     world.realm.journal = nullptr;
 }
 
@@ -323,6 +399,7 @@ int main() {
         cmocka_unit_test(another_user_is_not_concerned),
         cmocka_unit_test(the_idlest_goes),
         cmocka_unit_test(with_deny_a_login_more_is_refused_and_nothing_else_happens),
+        cmocka_unit_test(what_the_login_takes_the_place_of_does_not_count),
         cmocka_unit_test(who_has_left_does_not_count),
         cmocka_unit_test(the_roster_outlasts_idle_times_of_no_login),
         cmocka_unit_test(a_renewed_session_counts_once_and_keeps_its_age),
@@ -333,6 +410,8 @@ int main() {
         cmocka_unit_test(a_new_key_takes_the_roster_along),
         cmocka_unit_test(nobody_gets_in_with_a_roster),
         cmocka_unit_test(what_another_node_wrote_first_is_merged),
+        cmocka_unit_test(a_later_state_is_judged_for_itself),
+        cmocka_unit_test(what_has_left_elsewhere_is_not_entered_again),
         cmocka_unit_test(a_roster_goes_over_no_other_than_the_one_it_was_made_from),
         cmocka_unit_test(without_randomness_nobody_is_admitted),
     };

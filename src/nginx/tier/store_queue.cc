@@ -16,7 +16,8 @@
 namespace sg::ngx {
 namespace {
 
-constexpr int kMostRounds = 4;  // of a change that others outrun
+constexpr int kMostRounds = 4;         // of a change that others outrun
+constexpr int kMostRosterRounds = 64;  // many may log in at once
 // Of the event loop: enough for those who were just answered to come back.
 constexpr int kRoundsOfLookUps = 8;
 
@@ -123,7 +124,7 @@ bool StoreQueue::heard(StoreTask& task) noexcept {
     }
     if (!op.lost) {
         note_held(realm_->core, op.entry);
-        return false;
+        return is_roster(op.entry.record) && follow_roster(task);
     }
     if (op.entry.superseded_until != 0 && op.seen.kind == EntryKind::ended) {
         // Ended there before it was replaced here: the new handle goes, too.
@@ -133,16 +134,24 @@ bool StoreQueue::heard(StoreTask& task) noexcept {
     learn(realm_->core, op.entry.token,
           {.answer = StoreAnswer::found, .entry = op.seen, .sent = op.sent}, now_ms(),
           worker_scratch());
-    return is_roster(op.entry.record) ? merge_roster(task) : make_again(task);
+    return is_roster(op.entry.record) ? follow_roster(task) : make_again(task);
 }
 
-// Who was entered here is entered into what the roster has become.
-bool StoreQueue::merge_roster(StoreTask& outrun) noexcept {
-    std::size_t ended = 0;
-    followed_ = &outrun;
-    admit_again(realm_->core, worker_random(), outrun.op.entry.record, now_ms(), worker_scratch(),
-                ended);
-    for (; ended > 0; --ended) {
+// The limit of a user's sessions is judged when the store has said in which order they came.
+bool StoreQueue::follow_roster(StoreTask& task) noexcept {
+    if (task.rounds >= kMostRosterRounds) {
+        return false;
+    }
+    const StoreOp& op = task.op;
+    followed_ = &task;
+    if (!op.lost && is_behind(realm_->core, op.entry.record, now_ms(), worker_scratch())) {
+        learn(realm_->core, op.entry.token,
+              {.answer = StoreAnswer::found, .entry = op.entry, .sent = op.sent}, now_ms(),
+              worker_scratch());
+    }
+    auto* const judge = op.lost ? roster_lost : roster_kept;
+    for (std::size_t ended = judge(realm_->core, op.entry.record, now_ms(), worker_scratch());
+         ended > 0; --ended) {
         count_event(*realm_, Event::over_limit, now_ms());
     }
     return std::exchange(followed_, nullptr) == nullptr;

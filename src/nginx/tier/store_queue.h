@@ -44,13 +44,14 @@ class StoreQueue final : public Journal {
     void opened(const SessionView& view, ByteView record) noexcept override;
     void saved(const SessionView& view, ByteView record) noexcept override;
     void ended(const Token& token, Departure why, TimeMs until) noexcept override;
+    void wanted(const Token& token) noexcept override { repair(token); }
 
   private:
     bool look_up(const Token& token, Watcher* watcher) noexcept;
     void write(const Token& token, StoreVerb verb, const StoreEntry& entry) noexcept;
     void attend(StoreTask& task) noexcept;
     bool make_again(StoreTask& outrun) noexcept;
-    bool merge_roster(StoreTask& outrun) noexcept;
+    bool follow_roster(StoreTask& task) noexcept;
 
     RealmConf* realm_ = nullptr;
     StoreLane look_ups_;
