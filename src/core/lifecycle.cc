@@ -268,9 +268,11 @@ void end_successor(const Realm& realm, const Handle& handle, Departure why, Time
         return;
     }
     Token token;
-    token.key_id = realm.keys->current_id();
     token.handle = handle;
-    note_ended(realm, token, why, now);  // the note in the zone has been left already
+    for (std::size_t i = 0; i < realm.keys->count(); ++i) {
+        token.key_id = realm.keys->id(i);
+        note_ended(realm, token, why, now);  // the note in the zone has been left already
+    }
 }
 
 void end_unknown(const Realm& realm, const Token& token, Departure why, TimeMs now) noexcept {
