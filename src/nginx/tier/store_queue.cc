@@ -128,10 +128,13 @@ bool StoreQueue::heard(StoreTask& task) noexcept {
         end_successor(realm_->core, op.entry.successor, op.seen.why, now_ms());
     }
     // Another node has changed or ended the session: this one follows.
-    learn(realm_->core, op.entry.token,
-          {.answer = StoreAnswer::found, .entry = op.seen, .sent = op.sent}, now_ms(),
-          worker_scratch());
-    return make_again(task);
+    const Lesson lesson = learn(realm_->core, op.entry.token,
+                                {.answer = StoreAnswer::found, .entry = op.seen, .sent = op.sent},
+                                now_ms(), worker_scratch());
+    // (What this node has made of the session later is there already, and has this change in it:
+    // made again, an old change that was tried again would undo a newer one.)
+    const bool is_own = op.seen.version.node == realm_->core.node;
+    return lesson.learned == Learned::known && !is_own && make_again(task);
 }
 
 // The operation is applied to what the session has become.
