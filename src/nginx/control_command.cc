@@ -77,13 +77,15 @@ ngx_int_t refuse_login(const Execution& run, Change why) noexcept {
     return NGX_HTTP_SERVICE_UNAVAILABLE;
 }
 
+bool was_let_in(const Execution& run, const Token& token) noexcept {
+    return run.pass.admitted && !run.pass.session.restricted && same_token(token, run.pass.token);
+}
+
 // A request that was let in as this session may end it however late its response is; a token that
 // only came along must be good now.
 bool may_end(const Execution& run, const Token& token) noexcept {
-    const bool let_in =
-        run.pass.admitted && !run.pass.session.restricted && same_token(token, run.pass.token);
-    return let_in ? is_there(run.realm.core, token.handle)
-                  : holds_session(run.realm.core, token, run.now);
+    return was_let_in(run, token) ? is_there(run.realm.core, token.handle)
+                                  : holds_session(run.realm.core, token, run.now);
 }
 
 // Whatever credential came with the request stops working: it is never linked to the new session.
@@ -97,6 +99,9 @@ void end_presented(const Execution& run, Departure why) noexcept {
         const auto token = parse_token(candidates.values[i]);
         if (token && may_end(run, *token)) {
             end_session(run.realm.core, token->handle, why, run.now);
+        } else if (token && was_let_in(run, *token)) {
+            // The zone has, or had, no room for it: it is in the store only.
+            end_unknown(run.realm.core, *token, why, run.now);
         }
     }
 }
