@@ -182,6 +182,25 @@ for my $command ('update; data.theme="dark"', 'renew', 'update; roles="admin"') 
 
 # --- keys ---
 
+# Nodes may sign with different keys for a while: the new handle has another one's.
+sub renewed_meanwhile {
+    my ($name) = @_;
+    for my $other (grep { $_ ne $name } $nodes->names()) {
+        my $new = $nodes->login($other);
+        my $old = $new->clone();
+        $nodes->say($new, $name, 'renew');
+        past_revalidate();
+        is($nodes->sees($other, $old), 'alice/editor/', "renewed on $name meanwhile: the old handle passes on $other");
+        my $ending = $nodes->login($other);
+        my $ended = $ending->clone();
+        $nodes->say($ending, $name, 'renew');
+        is($nodes->logout($ended, $other), 204, "renewed on $name, logged out by the old handle on $other");
+        past_revalidate();
+        everywhere('1 ended', 'the new one has ended', $ending);
+    }
+    return;
+}
+
 my ($first, $second) = map { join '', map { sprintf '%02x', $_ } $_ .. $_ + 31 } 1, 101;
 my ($keyed) = login_everywhere(1);
 for my $step ("$first current\n$second\n", "$first\n$second current\n") {
@@ -190,6 +209,7 @@ for my $step ("$first current\n$second\n", "$first\n$second current\n") {
         ok($nodes->node($name)->try_reload(), "a new key is handed out: $name");
         my $here = $nodes->login($name);
         everywhere('1 alice/editor/', "logged in on $name meanwhile", $here);
+        renewed_meanwhile($name);
     }
 }
 everywhere('1 alice/editor/', 'a session of before', $keyed);

@@ -62,12 +62,13 @@ class KeyRing {
     // keyed digest of the name. nullopt: OpenSSL failed, or no such key.
     std::optional<Handle> user_handle(std::uint8_t key_id, std::string_view user) const noexcept;
 
-    // The keys, the one that mints first.
-    std::size_t count() const noexcept { return count_; }
-    std::uint8_t id_at(std::size_t i) const noexcept { return keys_[(current_ + i) % count_].id; }
-
     // The key that mints. 0 in an empty ring, which does not.
     std::uint8_t current_id() const noexcept { return count_ > 0 ? keys_[current_].id : 0; }
+
+    // The keys, the one that mints first. What is known of a session that another node has made is
+    // its handle only, and nodes may mint with different keys while a new one is handed out.
+    std::size_t count() const noexcept { return count_; }
+    std::uint8_t id(std::size_t i) const noexcept { return keys_[(current_ + i) % count_].id; }
 
     // Whether a key with this id is configured.
     bool knows(std::uint8_t id) const noexcept { return find(id) != nullptr; }

@@ -282,18 +282,15 @@ bool end_session(const Realm& realm, const Handle& handle, Departure why, TimeMs
 }
 
 void end_successor(const Realm& realm, const Handle& handle, Departure why, TimeMs now) noexcept {
-    end_elsewhere(realm, realm.keys->current_id(), handle, why, now);
-}
-
-void end_elsewhere(const Realm& realm, std::uint8_t key_id, const Handle& handle, Departure why,
-                   TimeMs now) noexcept {
     if (end_session(realm, handle, why, now)) {
         return;
     }
     Token token;
-    token.key_id = key_id;
     token.handle = handle;
-    note_ended(realm, token, why, now);  // the note in the zone has been left already
+    for (std::size_t i = 0; i < realm.keys->count(); ++i) {
+        token.key_id = realm.keys->id(i);
+        note_ended(realm, token, why, now);  // the note in the zone has been left already
+    }
 }
 
 void end_unknown(const Realm& realm, const Token& token, Departure why, TimeMs now) noexcept {

@@ -49,12 +49,8 @@ Changed change_again(const Realm& realm, RandomPool& random, const Handle& handl
 bool end_session(const Realm& realm, const Handle& handle, Departure why, TimeMs now) noexcept;
 
 // The same for what another node has replaced an ended handle with: perhaps not known here, and
-// only its handle is. It was made a moment ago, under the current key.
+// only its handle is. Under which key it was made nobody says: under each.
 void end_successor(const Realm& realm, const Handle& handle, Departure why, TimeMs now) noexcept;
-
-// The same, made under the key with this id.
-void end_elsewhere(const Realm& realm, std::uint8_t key_id, const Handle& handle, Departure why,
-                   TimeMs now) noexcept;
 
 // Ends what this genuine credential may stand for elsewhere, where neither the zone nor, just now,
 // the store knows it.

@@ -53,7 +53,7 @@ std::size_t put_members(const Roster& roster, ByteSpan out) noexcept {
 FindResult find_under_any_key(const Realm& realm, std::string_view user, ByteSpan record,
                               SessionView& view, bool& failed) noexcept {
     for (std::size_t i = 0; i < realm.keys->count(); ++i) {
-        const std::uint8_t id = realm.keys->id_at(i);
+        const std::uint8_t id = realm.keys->id(i);
         const auto handle = realm.keys->user_handle(id, user);
         failed = !handle;
         if (failed) {

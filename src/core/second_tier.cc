@@ -112,12 +112,20 @@ Newer compare(const Realm& realm, const Here& here, const StoreEntry& entry,
     return ours && ours->version == entry.version ? Newer::neither : Newer::there;
 }
 
-void follow(const Realm& realm, LockedHome& home, const StoreEntry& entry, TimeMs now) noexcept {
+// False: there is no room for the newer record. What is here is nobody's proof of anything then.
+bool follow(const Realm& realm, LockedHome& home, const StoreEntry& entry, TimeMs now) noexcept {
     const Handle& handle = entry.token.handle;
-    home.table().replace(home.shard(), entry.token, entry.record, sweep_limits(realm), now);
+    const auto replaced =
+        home.table().replace(home.shard(), entry.token, entry.record, sweep_limits(realm), now);
     if (entry.superseded_until != 0) {
         home.table().supersede(home.shard(), handle, entry.successor, entry.superseded_until);
+        return true;
     }
+    if (replaced && replaced != InsertResult::inserted) {
+        home.table().confirm(home.shard(), handle, 0);
+        return false;
+    }
+    return true;
 }
 
 // Last seen is a maximum over all nodes.
@@ -147,10 +155,10 @@ Lesson learn_session(const Realm& realm, const Token& token, const Reply& reply,
         here = look_here(home, token.handle, work);
         if (here.is_there()) {
             newer = compare(realm, here, entry, work.first(here.view.record_size));
-            if (newer == Newer::there) {
-                follow(realm, home, entry, now);
-            }
             advance(home, entry);
+            if (newer == Newer::there && !follow(realm, home, entry, now)) {
+                return {.learned = Learned::no_room};
+            }
             confirm(realm, home, token.handle, reply.sent);
             home.table().hold(home.shard(), token.handle, entry.version.counter);
         }

@@ -14,7 +14,7 @@ constexpr int kMostRounds = 256;
 
 void end_members(const Realm& realm, std::span<const Member> members, TimeMs now) noexcept {
     for (const Member& member : members) {
-        end_elsewhere(realm, member.key_id, member.handle, Departure::ended, now);
+        end_successor(realm, member.handle, Departure::ended, now);
     }
 }
 

@@ -91,17 +91,24 @@ ngx_int_t refuse_login(const Execution& run, Change why) noexcept {
     return NGX_HTTP_SERVICE_UNAVAILABLE;
 }
 
+bool was_let_in(const Execution& run, const Token& token) noexcept {
+    return run.pass.admitted && !run.pass.session.restricted && same_token(token, run.pass.token);
+}
+
 // A request that was let in as this session may end it however late its response is; a token that
 // only came along must be good now.
 bool may_end(const Execution& run, const Token& token) noexcept {
-    const bool let_in =
-        run.pass.admitted && !run.pass.session.restricted && same_token(token, run.pass.token);
-    return let_in ? is_there(run.realm.core, token.handle)
-                  : holds_session(run.realm.core, token, run.now);
+    return was_let_in(run, token) ? is_there(run.realm.core, token.handle)
+                                  : holds_session(run.realm.core, token, run.now);
 }
 
-// The sessions that came with the request.
+// The sessions that came with the request and may be ended by it.
 struct PresentedSessions {
+    struct One {
+        Token token;
+        bool is_here;  // or in the store only: the zone has, or had, no room for it
+    };
+    std::array<One, kMaxCandidates> all;
     std::array<Handle, kMaxCandidates> handles;
     std::size_t count = 0;
     std::span<const Handle> view() const noexcept { return std::span(handles).first(count); }
@@ -109,13 +116,15 @@ struct PresentedSessions {
 
 PresentedSessions presented_sessions(const Execution& run) noexcept {
     PresentedSessions sessions;
-    if (const Presented* const presented = find_presented(run.ctx, run.realm)) {
-        const Candidates& candidates = presented->candidates;
-        for (std::size_t i = 0; i < candidates.count; ++i) {
-            const auto token = parse_token(candidates.values[i]);
-            if (token && may_end(run, *token)) {
-                sessions.handles[sessions.count++] = token->handle;
-            }
+    const Presented* const presented = find_presented(run.ctx, run.realm);
+    const Candidates none;
+    const Candidates& candidates = presented != nullptr ? presented->candidates : none;
+    for (std::size_t i = 0; i < candidates.count; ++i) {
+        const auto token = parse_token(candidates.values[i]);
+        const bool is_here = token && may_end(run, *token);
+        if (is_here || (token && was_let_in(run, *token))) {
+            sessions.all[sessions.count] = {.token = *token, .is_here = is_here};
+            sessions.handles[sessions.count++] = token->handle;
         }
     }
     return sessions;
@@ -124,8 +133,12 @@ PresentedSessions presented_sessions(const Execution& run) noexcept {
 // Whatever credential came with the request stops working: it is never linked to the new session.
 void end_presented(const Execution& run, const PresentedSessions& sessions,
                    Departure why) noexcept {
-    for (const Handle& handle : sessions.view()) {
-        end_session(run.realm.core, handle, why, run.now);
+    for (const auto& [token, is_here] : std::span(sessions.all).first(sessions.count)) {
+        if (is_here) {
+            end_session(run.realm.core, token.handle, why, run.now);
+        } else {
+            end_unknown(run.realm.core, token, why, run.now);
+        }
     }
 }
 

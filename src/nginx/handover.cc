@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/handover.h"
+#include "core/rewrite.h"
 #include "nginx/clock.h"
 #include "nginx/conf.h"
 #include "nginx/worker.h"
@@ -37,9 +38,8 @@ void sweep(const RealmConf& realm, const OldZone& zone) noexcept {
     const Table& table = zone.table;
     const auto shard = static_cast<std::size_t>(ngx_random()) % table.shard_count();
     LockedShard locked = table.lock_shard(shard);
-    table.sweep_shard(locked,
-                      {.idle = realm.core.timeouts.idle, .absolute = realm.core.timeouts.absolute},
-                      now_ms(), std::min(kMostCells, table.cells_per_shard()));
+    table.sweep_shard(locked, sweep_limits(realm.core), now_ms(),
+                      std::min(kMostCells, table.cells_per_shard()));
 }
 
 // True: there is more to move at once.

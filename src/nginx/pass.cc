@@ -213,9 +213,15 @@ void tell_activity(const RealmConf& realm, const Session& session, TimeMs now) n
     }
 }
 
+// The zone has no room for it: the store alone knows when its user was seen.
+inline bool is_stores_only(const Session& session) noexcept {
+    return session.slot.slot.index == 0;
+}
+
 [[gnu::always_inline]] inline void note(const RealmConf& realm, const Session& session,
                                         TimeMs now) noexcept {
-    if (touch_session(realm.core, session.slot, now) && realm.store != nullptr) {
+    const bool counts = touch_session(realm.core, session.slot, now);
+    if (realm.store != nullptr && (counts || is_stores_only(session))) {
         tell_activity(realm, session, now);
     }
 }

@@ -2,6 +2,7 @@
 #include "core/second_tier.h"
 #include "core/feed_state.h"
 
+#include <string>
 #include <vector>
 
 #include "core/handover.h"
@@ -320,6 +321,57 @@ void only_what_the_store_holds_makes_room(void**) {
     assert_false(world.table->find_tombstone(all[3].handle, kLater).has_value());
 }
 
+// Fills the zone with sessions that nobody else has. Returns them.
+std::vector<Token> fill_zone() {
+    std::vector<Token> all;
+    for (;;) {
+        const Token token = genuine_token();
+        LockedShard shard = world.table->lock(token.handle);
+        if (world.table->insert(shard, token, encoded(login_record()), kNow,
+                                {.idle = kTimeouts.idle, .absolute = kTimeouts.absolute},
+                                kNow) != InsertResult::inserted) {
+            return all;
+        }
+        all.push_back(token);
+    }
+}
+
+// Threat: rights taken away on another node. Would catch: a copy with the old ones, which counts as
+// confirmed because the newer state found no room.
+void a_newer_state_that_finds_no_room_confirms_nothing(void**) {
+    fresh();
+    FeedState feed;
+    world.realm.feed = &feed;
+    const Token token = fill_zone()[0];
+    confirm(token, kNow);
+    feed.missed(kNow - kSecond);
+    feed.followed(kLater + kMinute);
+    assert_status(status_of({text_of(token)}, kLater), Status::valid);  // vouched for
+    const StoreEntry newer = entry_of(token, changed_record(1, "reader"));
+    assert_int_equal(learn_found(token, newer).learned, Learned::no_room);
+    const Outcome outcome = ask({text_of(token)}, kLater + 1);
+    assert_int_equal(outcome.step, Outcome::Step::needs_store);
+    world.realm.feed = nullptr;
+}
+
+// Would catch: a session that another node has made under a key which does not mint here yet, and
+// which goes on when the handle it came from is ended.
+void a_successor_ends_whichever_key_it_was_made_with(void**) {
+    fresh();
+    static const std::string keys = std::string(kKeyA) + "\n" + std::string(kKeyB) + " current\n";
+    load(world.keys, "app", keys);
+    const Token elsewhere = genuine_token();
+    end_successor(world.realm, elsewhere.handle, Departure::ended, kNow);
+    assert_int_equal(notebook.notes.size(), 2);
+    const auto& notes = notebook.notes;
+    assert_true(notes[0].ended && notes[1].ended);
+    assert_true(notes[0].token.handle == elsewhere.handle);
+    assert_true(notes[1].token.handle == elsewhere.handle);
+    assert_int_equal(notes[0].token.key_id, world.keys.current_id());
+    assert_int_not_equal(notes[1].token.key_id, notes[0].token.key_id);
+    assert_true(world.keys.knows(notes[1].token.key_id));
+}
+
 // Would catch: a user who is busy on another node, and whom this one refuses without a question
 // once the sweep has come by.
 void a_session_swept_as_idle_is_asked_about(void**) {
@@ -453,6 +505,8 @@ int main() {
         cmocka_unit_test(a_handle_replaced_elsewhere_comes_in_for_the_rest_of_its_time),
         cmocka_unit_test(a_successor_is_learnt_without_its_secret),
         cmocka_unit_test(only_what_the_store_holds_makes_room),
+        cmocka_unit_test(a_newer_state_that_finds_no_room_confirms_nothing),
+        cmocka_unit_test(a_successor_ends_whichever_key_it_was_made_with),
         cmocka_unit_test(a_session_swept_as_idle_is_asked_about),
         cmocka_unit_test(every_change_is_told_and_wins_over_the_one_before),
         cmocka_unit_test(what_the_feed_tells_again_makes_no_copy_younger),

@@ -30,6 +30,7 @@ constexpr Row kRows[] = {
     {Status::ambiguous, "ambiguous", 401, true},
     {Status::insecure, "insecure", 403, false},
     {Status::csrf, "csrf", 403, false},
+    {Status::limited, "limited", 403, false},
     {Status::store_unavailable, "store_unavailable", 503, false},
 };
 static_assert(std::size(kRows) == static_cast<std::size_t>(Status::store_unavailable) + 1);

@@ -15,6 +15,12 @@ namespace {
 
 constexpr std::string_view kDefaultClear = "\"cache\"";
 
+// The store has let the request in, where the zone has no room for the session; or nobody knows.
+bool may_be_stores_only(const Pass* pass, const Token& token) noexcept {
+    return pass != nullptr && same_token(token, pass->token) &&
+           (pass->status == Status::valid || pass->status == Status::store_unavailable);
+}
+
 // Every session a cookie of this request opens, be it one or (cookie tossing) several.
 void end_presented_sessions(const RealmConf& realm, const Presented& presented,
                             const Pass* pass) noexcept {
@@ -22,8 +28,7 @@ void end_presented_sessions(const RealmConf& realm, const Presented& presented,
         const auto token = parse_token(presented.candidates.values[i]);
         if (token && holds_session(realm.core, *token, now_ms())) {
             end_session(realm.core, token->handle, Departure::ended, now_ms());
-        } else if (token && pass != nullptr && pass->status == Status::store_unavailable &&
-                   same_token(*token, pass->token)) {
+        } else if (token && may_be_stores_only(pass, *token)) {
             end_unknown(realm.core, *token, Departure::ended, now_ms());
         }
     }

@@ -24,6 +24,7 @@ struct LongLived {
     const Pass* pass = nullptr;
     Token token;
     bool is_successor = false;
+    std::size_t next_key = 0;  // of a successor: the key to look under when it is not there
     ngx_msec_t asked_at = 0;
     ngx_msec_t pause_until = 0;  // nobody knew: not before that time again
     TimeMs confirmed = 0;        // when the store last said that the session is good

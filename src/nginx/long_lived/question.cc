@@ -15,6 +15,16 @@ StoreConf* store_of(const Pass& pass) noexcept {
     return pass.conf->realm->store;
 }
 
+bool send(LongLived& all) noexcept {
+    if (!store_of(*all.pass)->queue->ask(all.token, all.watcher)) {
+        return false;
+    }
+    all.asked_at = ngx_current_msec;
+    all.asks = true;
+    ++at_once;
+    return true;
+}
+
 }  // namespace
 
 Question ask_store(LongLived& all, const Pass& pass, const Outcome& outcome,
@@ -30,18 +40,22 @@ Question ask_store(LongLived& all, const Pass& pass, const Outcome& outcome,
     all.token = outcome.token;
     all.is_successor = outcome.step == Outcome::Step::needs_successor;
     if (all.is_successor) {
-        all.token.key_id = pass.conf->realm->keys.current_id();
+        all.next_key = 1;
+        all.token.key_id = pass.conf->realm->keys.id(0);
         all.token.handle = outcome.session.slot.successor;
     }
     all.watcher.answered = answered;
     all.watcher.data = &all;
-    if (!store->queue->ask(all.token, all.watcher)) {
-        return Question::nobody;
+    return send(all) ? Question::waits : Question::nobody;
+}
+
+bool ask_under_next_key(LongLived& all) noexcept {
+    const KeyRing& keys = all.pass->conf->realm->keys;
+    if (!all.is_successor || all.next_key >= keys.count()) {
+        return false;
     }
-    all.asked_at = ngx_current_msec;
-    all.asks = true;
-    ++at_once;
-    return Question::waits;
+    all.token.key_id = keys.id(all.next_key++);
+    return send(all);
 }
 
 bool is_waiting(const LongLived& all) noexcept {

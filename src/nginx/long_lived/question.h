@@ -17,6 +17,10 @@ enum class Question : std::uint8_t {
 Question ask_store(LongLived& all, const Pass& pass, const Outcome& outcome,
                    void (*answered)(Watcher& watcher, const StoreOp& op) noexcept) noexcept;
 
+// A successor was not there under one key: nodes may mint with different ones while a new key is
+// handed out. False: that was the last.
+bool ask_under_next_key(LongLived& all) noexcept;
+
 bool is_waiting(const LongLived& all) noexcept;
 
 // It has waited for longer than a request would; the answer, should it come, is nobody's.

@@ -158,6 +158,9 @@ void answered(Watcher& watcher, const StoreOp& op) noexcept {
             decide_from_entry(all, pass, op);
             return;
         case Learned::gone:
+            if (lesson.status == Status::absent && ask_under_next_key(all)) {
+                return;
+            }
             // (An absent successor has ended: it was made for this session.)
             end(all, pass,
                 all.is_successor && lesson.status == Status::absent ? Status::ended

@@ -14,7 +14,8 @@ struct Parking {
     Pass* pass = nullptr;
     Watcher watcher;
     ngx_event_t timer{};
-    Token token;  // what is asked about
+    Token token;               // what is asked about
+    std::size_t next_key = 0;  // of a successor: the key to look under when it is not there
     bool is_successor = false;
     Lesson lesson;
     bool waiting = false;
@@ -91,6 +92,27 @@ bool ask(Parking& parking) noexcept {
     return true;
 }
 
+// Another node made the successor, perhaps with a key that mints there already, or still.
+void name_successor(Parking& parking) noexcept {
+    parking.token.key_id = parking.pass->conf->realm->keys.id(parking.next_key++);
+}
+
+bool asks_under_next_key(Parking& parking) noexcept {
+    const bool is_absent = parking.is_successor && parking.lesson.learned == Learned::gone &&
+                           parking.lesson.status == Status::absent;
+    if (!is_absent || parking.next_key >= parking.pass->conf->realm->keys.count()) {
+        return false;
+    }
+    const Lesson first = parking.lesson;
+    parking.lesson = Lesson{};
+    name_successor(parking);
+    if (!ask(parking)) {
+        parking.lesson = first;
+        return false;
+    }
+    return true;
+}
+
 void look_again(ngx_event_t* event) noexcept {
     Parking& parking = *static_cast<Parking*>(event->data);
     const Lesson first = parking.lesson;
@@ -121,7 +143,7 @@ void answered(Watcher& watcher, const StoreOp& op) noexcept {
     parking.lesson =
         learn(realm, parking.token, {.answer = op.answer, .entry = op.seen, .sent = op.sent},
               now_ms(), worker_scratch());
-    if (waits_for_second_look(parking, op.answer)) {
+    if (waits_for_second_look(parking, op.answer) || asks_under_next_key(parking)) {
         return;
     }
     if (parking.lesson.learned == Learned::no_room && !decide_from_entry(parking, op.seen)) {
@@ -156,10 +178,9 @@ ngx_int_t park(ngx_http_request_t* r, Pass& pass) noexcept {
     pass.parking = parking;
     parking->token = pass.token;
     if (pass.step == Outcome::Step::needs_successor) {
-        // It was made a moment ago.
         parking->is_successor = true;
-        parking->token.key_id = pass.conf->realm->keys.current_id();
         parking->token.handle = pass.session.slot.successor;
+        name_successor(*parking);
     }
     if (!ask(*parking)) {
         return NGX_DECLINED;

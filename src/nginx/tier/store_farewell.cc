@@ -6,6 +6,7 @@
 #include "nginx/conf.h"
 #include "nginx/tier/store_batch.h"
 #include "nginx/tier/store_lane.h"
+#include "nginx/tier/store_queue.h"
 #include "store/steady.h"
 
 namespace sg::ngx {
@@ -16,23 +17,36 @@ constexpr ngx_msec_t kBetweenLastTries = 50;
 
 }  // namespace
 
-// The batch that was in flight when the event loop ended: carried out, but nobody was told.
-void StoreLane::reclaim() noexcept {
-    for (std::size_t i = 0; busy_ && i < batch_->count; ++i) {
-        StoreTask* const task = batch_->tasks[i];
-        task->op = std::move(batch_->ops[i]);
-        task->watchers = nullptr;  // the requests are gone
-        if (is_write(task->op) && task->op.answer == StoreAnswer::unknown) {
-            append(task);
-        } else {
-            delete task;
-        }
+// The batch that was in flight when the event loop ended: carried out, but nobody was told. How
+// many tasks come back.
+std::size_t StoreLane::reclaim() noexcept {
+    const std::size_t count = busy_ ? batch_->count : 0;
+    for (std::size_t i = 0; i < count; ++i) {
+        batch_->tasks[i]->op = std::move(batch_->ops[i]);
+        batch_->tasks[i]->watchers = nullptr;  // the requests are gone
     }
     busy_ = false;
+    return count;
+}
+
+// An answer may ask for another write: what an ended session was replaced with ends as well.
+void StoreLane::settle(StoreTask* task) noexcept {
+    if (is_write(task->op)) {
+        (void)queue_->heard(*task);
+    }
+    delete task;
 }
 
 void StoreLane::flush() noexcept {
-    reclaim();
+    const std::size_t count = reclaim();
+    for (std::size_t i = 0; i < count; ++i) {
+        StoreTask* const task = batch_->tasks[i];
+        if (is_write(task->op) && task->op.answer == StoreAnswer::unknown) {
+            append(task);
+        } else {
+            settle(task);
+        }
+    }
     take_retries();
     std::int64_t heard = steady_us();
     while (first_ != nullptr && batch_ != nullptr) {
@@ -64,7 +78,7 @@ bool StoreLane::sort_out() noexcept {
             keep(task);
         } else {
             is_heard = is_heard || task->op.answer != StoreAnswer::unknown;
-            delete task;
+            settle(task);
         }
     }
     return is_heard;

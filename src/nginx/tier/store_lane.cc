@@ -66,7 +66,9 @@ StoreLane::~StoreLane() {
     if (batch_ != nullptr && batch_->task.event.posted) {
         ngx_delete_posted_event(&batch_->task.event);
     }
-    reclaim();
+    for (std::size_t i = reclaim(); i > 0; --i) {
+        delete batch_->tasks[i - 1];
+    }
     for (StoreTask** const list : {&first_, &retries_, &spare_}) {
         while (*list != nullptr) {
             const std::unique_ptr<StoreTask> task(*list);
@@ -317,8 +319,9 @@ void StoreLane::retry_later(StoreTask* task) noexcept {
 }
 
 void StoreLane::keep(StoreTask* task) noexcept {
-    task->next = retries_;
-    retries_ = task;
+    task->next = nullptr;
+    (retries_ != nullptr ? last_retry_->next : retries_) = task;
+    last_retry_ = task;
     ++retry_count_;
 }
 

@@ -121,7 +121,8 @@ class StoreLane {
     void keep(StoreTask* task) noexcept;
     bool sort_out() noexcept;
     void report_lost(ngx_log_t* log) const noexcept;
-    void reclaim() noexcept;
+    std::size_t reclaim() noexcept;
+    void settle(StoreTask* task) noexcept;
     void take_retries() noexcept;
 
     StoreQueue* queue_ = nullptr;
@@ -141,7 +142,8 @@ class StoreLane {
     std::array<StoreTask*, 256> chains_{};
     StoreTask* spare_ = nullptr;  // of look-ups, for others
     std::size_t spare_count_ = 0;
-    StoreTask* retries_ = nullptr;
+    StoreTask* retries_ = nullptr;  // in the order of their making: a later change is written last
+    StoreTask* last_retry_ = nullptr;
     std::size_t retry_count_ = 0;
     bool busy_ = false;
     StoreErrand* errand_ = nullptr;

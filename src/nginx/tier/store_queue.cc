@@ -131,10 +131,16 @@ bool StoreQueue::heard(StoreTask& task) noexcept {
         end_successor(realm_->core, op.entry.successor, op.seen.why, now_ms());
     }
     // Another node has changed or ended the session: this one follows.
-    learn(realm_->core, op.entry.token,
-          {.answer = StoreAnswer::found, .entry = op.seen, .sent = op.sent}, now_ms(),
-          worker_scratch());
-    return is_roster(op.entry.record) ? follow_roster(task) : make_again(task);
+    const Lesson lesson = learn(realm_->core, op.entry.token,
+                                {.answer = StoreAnswer::found, .entry = op.seen, .sent = op.sent},
+                                now_ms(), worker_scratch());
+    if (is_roster(op.entry.record)) {
+        return follow_roster(task);
+    }
+    // (What this node has made of the session later is there already, and has this change in it:
+    // made again, an old change that was tried again would undo a newer one.)
+    const bool is_own = op.seen.version.node == realm_->core.node;
+    return lesson.learned == Learned::known && !is_own && make_again(task);
 }
 
 // The limit of a user's sessions is judged when the store has said in which order they came.

@@ -14,12 +14,12 @@ use Test::Nginx;
 my $KEYS = join '', (map { sprintf '%02x', $_ } 1 .. 32), "\n";
 
 # Options: names (list), realm (directives of session_realm; the store is one
-# of them), locations (more of the server's), keys (text of the key file), workers (2 of each).
+# of them), locations (more of the server's), keys (text of the key file), workers (2 of each), zone (2m).
 sub new {
     my ($class, %option) = @_;
 
     my $self = bless { names => $option{names} // [qw(a b)], node => {}, port => {}, realm => $option{realm},
-        locations => $option{locations} // '', workers => $option{workers} // 2 }, $class;
+        locations => $option{locations} // '', workers => $option{workers} // 2, zone => $option{zone} // '2m' }, $class;
     my $port = 8080;
     for my $name ($self->names()) {
         $self->{node}{$name} = Test::Nginx->new();
@@ -64,6 +64,13 @@ sub keys_are {
     return $self;
 }
 
+# Likewise, the size of its zone.
+sub zone_is {
+    my ($self, $zone) = @_;
+    $self->{zone} = $zone;
+    return $self;
+}
+
 sub configure {
     my ($self, @names) = @_;
 
@@ -76,7 +83,7 @@ events { }
 http {
     %%TEST_GLOBALS_HTTP%%
     session_realm a {
-        zone 2m; key_file a.key; cookie a secure=off;
+        zone $self->{zone}; key_file a.key; cookie a secure=off;
         $self->{realm}
     }
     server {
