@@ -78,8 +78,7 @@ void a_superseded_session_never_passes_as_live(void**) {
                 continue;
             }
             ++found;
-            const std::uint64_t round =
-                (load_le<std::uint64_t>(record.data()) - scramble(1)) / 0x100;
+            const std::uint64_t round = (load_le<std::uint64_t>(record.data()) - owner(1)) / 0x100;
             passed_as_live |= view.superseded_until == 0 && round <= before;
         }
     }

@@ -67,12 +67,17 @@ struct RecordBytes {
     operator ByteView() const { return ByteView(bytes).first(size); }
 };
 
+// Leaves room for some thousand editions, and for a byte 2 (flags) that says nothing.
+inline std::uint64_t owner(std::uint64_t n) {
+    return scramble(n) & ~std::uint64_t{0xffffff};
+}
+
 inline RecordBytes record_of(std::uint64_t n, std::uint64_t edition, std::size_t size,
                              TimeMs created = kNow) {
     RecordBytes record;
     record.size = size;
     for (std::size_t at = 0; at + 8 <= record.bytes.size(); at += 8) {
-        store_le<std::uint64_t>(record.bytes.data() + at, scramble(n) + edition * 0x100 + at);
+        store_le<std::uint64_t>(record.bytes.data() + at, owner(n) + edition * 0x100 + at);
     }
     store_le<std::uint64_t>(record.bytes.data() + 8, static_cast<std::uint64_t>(created));
     store_le<std::uint64_t>(record.bytes.data() + 24, 0);
@@ -81,7 +86,7 @@ inline RecordBytes record_of(std::uint64_t n, std::uint64_t edition, std::size_t
 
 // The edition in which a copy is consistent, or nothing when it is torn.
 inline std::optional<std::uint64_t> edition_of(std::uint64_t n, ByteView copy) {
-    const std::uint64_t first = load_le<std::uint64_t>(copy.data()) - scramble(n);
+    const std::uint64_t first = load_le<std::uint64_t>(copy.data()) - owner(n);
     const std::uint64_t edition = first / 0x100;
     const RecordBytes expected = record_of(
         n, edition, copy.size(), static_cast<TimeMs>(load_le<std::uint64_t>(copy.data() + 8)));
