@@ -118,6 +118,9 @@ my @in_realm = (
     [ 'two limits for all',          'limit_sessions 2; limit_sessions 3;',  '"limit_sessions"[ ]directive[ ]is[ ]duplicate' ],
     [ 'two limits for a role',       'limit_sessions 2 role=a; limit_sessions 3 role=a;', '"limit_sessions"[ ]directive[ ]is[ ]duplicate' ],
 
+    [ 'partitioned without Secure',  'cookie id partitioned secure=off;',    'cookie[ ]"id":[ ]"partitioned"[ ]without[ ]Secure' ],
+    [ 'partitioned with a value',    'cookie id partitioned=on;',            'invalid[ ]parameter[ ]"partitioned=on"' ],
+
     [ 'an origin with a path',       'origin https://a.example/;',           'invalid[ ]origin[ ]"https://a[.]example/"' ],
     [ 'an origin without a scheme',  'origin a.example;',                    'invalid[ ]origin[ ]"a[.]example"' ],
     [ 'an origin of all hosts',      'origin https://*.a.example;',          'invalid[ ]origin' ],

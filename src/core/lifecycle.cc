@@ -141,6 +141,7 @@ Changed regenerate(const Realm& realm, RandomPool& random, const Handle& old, Re
         LockedHome home(realm, old);
         home.table().unhold(home.shard(), old);  // room for the new one is not made at its cost
     }
+    record.flags &= static_cast<std::uint8_t>(~kFirstCookieFlag);
     const Inserted fresh = insert_new(realm, random, record, last_seen, now, out);
     if (fresh.result != Change::done) {
         return fresh;
@@ -234,6 +235,7 @@ Changed open_session(const Realm& realm, RandomPool& random, const ControlComman
     record.idle_limit_s = command.idle_s.value_or(0);
     record.absolute_limit_s = command.absolute_s.value_or(0);
     record.attributes = command.attributes;
+    record.flags = realm.lax_first ? kFirstCookieFlag : 0;
     Inserted opened = insert_new(realm, random, record, now, now, work);
     if (opened.result != Change::done) {
         return opened;

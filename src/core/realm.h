@@ -37,6 +37,7 @@ struct Realm {
     bool has_store = false;     // a genuine token that is not in the zone may live in the store
     TimeMs revalidate = 0;      // a copy that the store confirmed longer ago is asked about again
     std::span<const SessionLimit> limits{};
+    bool lax_first = false;      // a login's cookie is sent with other attributes than later ones
     std::uint64_t node = 0;      // names this node in what it changes
     Journal* journal = nullptr;  // follows every change for the store; none without one
     FeedState* feed = nullptr;   // what other nodes tell through the store; may be none

@@ -33,6 +33,8 @@ struct RecordLimits {
 inline constexpr std::uint8_t kRecordVersion = 1;
 
 // Record::flags
+inline constexpr std::uint8_t kFirstCookieFlag =
+    0x01;                                          // only the login's cookie was sent (lax_first)
 inline constexpr std::uint8_t kRosterFlag = 0x80;  // no session: core/roster.h
 inline constexpr std::size_t kRecordFixedBytes = 84;
 

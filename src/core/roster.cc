@@ -1,6 +1,7 @@
 #include "core/roster.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/enforce.h"
 #include "core/handover.h"
@@ -130,9 +131,12 @@ bool Roster::add(const Member& member) noexcept {
 }
 
 bool Roster::remove(const Handle& handle) noexcept {
-    const auto rest = std::ranges::remove(view(), handle, &Member::handle);
-    count -= rest.size();
-    return !rest.empty();
+    const auto all = view();
+    const auto end = std::remove_if(all.begin(), all.end(), [&handle](const Member& member) {
+        return member.handle == handle;
+    });
+    const std::size_t left = static_cast<std::size_t>(end - all.begin());
+    return std::exchange(count, left) != left;
 }
 
 bool is_roster(ByteView record) noexcept {

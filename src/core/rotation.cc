@@ -69,10 +69,11 @@ std::optional<Token> token_to_hand_out(const Realm& realm, const Token& token,
     }
     switch (holding_of(realm, view, record, token, now).holding) {
         case Holding::current:
-            return is_rotation_due(realm, record, now) && is_recent(realm, view, now)
-                       ? realm.keys->token_of(token.key_id, token.handle, record.seed,
-                                              record.generation + 1)
-                       : std::nullopt;
+            if (is_rotation_due(realm, record, now) && is_recent(realm, view, now)) {
+                return realm.keys->token_of(token.key_id, token.handle, record.seed,
+                                            record.generation + 1);
+            }
+            return owes_second_cookie(record) ? std::optional(view.token) : std::nullopt;
         case Holding::previous:
             return view.token;
         case Holding::next:
@@ -81,6 +82,25 @@ std::optional<Token> token_to_hand_out(const Realm& realm, const Token& token,
             break;
     }
     return std::nullopt;
+}
+
+void note_second_cookie(const Realm& realm, const Token& token, TimeMs now,
+                        ByteSpan work) noexcept {
+    const ByteSpan stored = work.first(kLargestRecordBytes);
+    SessionView view;
+    if (look_up(realm, token.handle, view, stored) != FindResult::found ||
+        view.superseded_until != 0) {
+        return;
+    }
+    auto record = decode_record(stored.first(view.record_size));
+    if (!record || !owes_second_cookie(*record)) {
+        return;
+    }
+    record->flags &= static_cast<std::uint8_t>(~kFirstCookieFlag);
+    ++record->change_counter;
+    record->node = realm.node;
+    rewrite(realm, view.token, *record, now, work.subspan(kLargestRecordBytes, kLargestRecordBytes),
+            stored);
 }
 
 bool note_seen(const Realm& realm, const Token& token, TimeMs now, ByteSpan work) noexcept {
@@ -97,6 +117,7 @@ bool note_seen(const Realm& realm, const Token& token, TimeMs now, ByteSpan work
     }
     constexpr TimeMs kLatest = std::numeric_limits<std::uint32_t>::max();
     record->generation = held.generation;
+    record->flags &= static_cast<std::uint8_t>(~kFirstCookieFlag);
     record->rotated_s =
         static_cast<std::uint32_t>(std::min<TimeMs>(age(record->created, now) / kSecond, kLatest));
     ++record->change_counter;

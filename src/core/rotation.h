@@ -42,6 +42,14 @@ inline bool is_rotation_due(const Realm& realm, const Record& record, TimeMs now
     return realm.rotate != 0 && age(rotated_at(record), now) >= realm.rotate;
 }
 
+// Whether a response should carry the cookie though the token stays: the login's had SameSite=Lax.
+inline bool owes_second_cookie(const Record& record) noexcept {
+    return (record.flags & kFirstCookieFlag) != 0;
+}
+
+// The cookie has been sent once more. `work` is scratch of kWorkBytes (lifecycle.h).
+void note_second_cookie(const Realm& realm, const Token& token, TimeMs now, ByteSpan work) noexcept;
+
 // The token that whoever came with this one should have from now on: asked just before a response
 // is sent. nullopt: the one that it has; or the session is gone, or has another handle by now.
 std::optional<Token> token_to_hand_out(const Realm& realm, const Token& token, TimeMs now) noexcept;

@@ -47,6 +47,7 @@ struct RealmConf {
     SecureMode secure = SecureMode::on;
     ngx_str_t cookie_prefix{};               // "name="
     ngx_str_t cookie_suffix{};               // "; Path=/; ..."
+    ngx_str_t first_cookie_suffix{};         // of a login's
     ngx_array_t* cookie_variants = nullptr;  // of CookieVariant, the current one first
     ngx_array_t* formerly = nullptr;         // of CookieVariant, from formerly=
 

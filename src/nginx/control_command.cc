@@ -142,10 +142,9 @@ void end_presented(const Execution& run, const PresentedSessions& sessions,
     }
 }
 
-ngx_int_t owe_token(const Execution& run, const Token& token) noexcept {
-    const bool owed =
-        owe_cookie(run.r, run.ctx, run.realm, OwedCookie::Kind::set, token) == NGX_OK &&
-        present_instead(run.r, run.ctx, run.realm, token) == NGX_OK;
+ngx_int_t owe_token(const Execution& run, const Token& token, OwedCookie::Kind kind) noexcept {
+    const bool owed = owe_cookie(run.r, run.ctx, run.realm, kind, token) == NGX_OK &&
+                      present_instead(run.r, run.ctx, run.realm, token) == NGX_OK;
     watch(run.ctx);  // as the new session from now on
     return owed ? NGX_OK : NGX_HTTP_INTERNAL_SERVER_ERROR;
 }
@@ -176,7 +175,7 @@ ngx_int_t create(const Execution& run) noexcept {
         count_event(run.realm, Event::over_limit, run.now);
     }
     end_presented(run, leaving, Departure::regenerated);
-    return owe_token(run, *changed.token);
+    return owe_token(run, *changed.token, OwedCookie::Kind::set_first);
 }
 
 // update, renew, reauth: only a request that was let in with a session, and not one that holds an
@@ -201,7 +200,7 @@ ngx_int_t change(const Execution& run) noexcept {
     if (changed.result != Change::done) {
         return refuse_login(run, changed.result);
     }
-    return changed.token ? owe_token(run, *changed.token) : NGX_OK;
+    return changed.token ? owe_token(run, *changed.token, OwedCookie::Kind::set) : NGX_OK;
 }
 
 ngx_int_t destroy(const Execution& run) noexcept {

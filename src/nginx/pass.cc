@@ -255,7 +255,8 @@ ngx_int_t admit(ngx_http_request_t* r, RequestCtx& ctx, Pass& pass) noexcept {
     watch(ctx);
     touch(r, pass);
     if (pass.session.holding != Holding::current ||
-        is_rotation_due(pass.conf->realm->core, pass.session.record, now_ms())) {
+        is_rotation_due(pass.conf->realm->core, pass.session.record, now_ms()) ||
+        owes_second_cookie(pass.session.record)) {
         rotate(r, ctx, pass);
     }
     if (pass.conf->realm->identity != nullptr) {

@@ -78,6 +78,10 @@ bool parse_cookie_word(ngx_conf_t* cf, RealmConf& realm, const ngx_str_t& word) 
     if (value_of(word, "httponly=", value)) {
         return parse_on_off(value, cookie.http_only);
     }
+    if (view(word) == "partitioned") {
+        cookie.partitioned = true;
+        return true;
+    }
     return value_of(word, "formerly=", value) && add_former(cf, realm, value);
 }
 
@@ -121,13 +125,21 @@ ngx_int_t write_expiry(ngx_conf_t* cf, const RealmConf& realm, CookieVariant& va
 
 ngx_int_t write_texts(ngx_conf_t* cf, RealmConf& realm) noexcept {
     std::array<char, 2048> text;
+    CookieAttributes first = realm.cookie;
+    if (first.same_site == SameSite::strict) {
+        first.same_site = SameSite::lax;
+        realm.core.lax_first = true;
+    }
+    const std::size_t first_suffix = format_attributes(first, text);
+    realm.first_cookie_suffix = str(copy(cf->pool, {text.data(), first_suffix}));
     const std::size_t suffix = format_attributes(realm.cookie, text);
     realm.cookie_suffix = str(copy(cf->pool, {text.data(), suffix}));
     const std::size_t name = realm.cookie.name.copy(text.data(), realm.cookie.name.size());
     text[name] = '=';
     realm.cookie_prefix = str(copy(cf->pool, {text.data(), name + 1}));
     realm.cookie_variants = ngx_array_create(cf->pool, 2, sizeof(CookieVariant));
-    if (suffix == 0 || realm.cookie_suffix.data == nullptr || realm.cookie_prefix.data == nullptr ||
+    if (suffix == 0 || first_suffix == 0 || realm.first_cookie_suffix.data == nullptr ||
+        realm.cookie_suffix.data == nullptr || realm.cookie_prefix.data == nullptr ||
         realm.cookie_variants == nullptr) {
         return NGX_ERROR;
     }

@@ -35,12 +35,14 @@ struct Pass : Outcome {
 
 // Set-Cookie or expiry that the main request's response owes the client, one per realm.
 struct OwedCookie {
-    enum class Kind : std::uint8_t { nothing, set, expire, expire_variants };
+    // set_first: a login's, which may have other attributes than later ones. expire_variants: with
+    // all former attributes too.
+    enum class Kind : std::uint8_t { nothing, set, set_first, expire, expire_variants };
 
     OwedCookie* next = nullptr;
     RealmConf* realm = nullptr;
-    Kind kind = Kind::nothing;  // expire_variants: with all former attributes too
-    Token token;                // to set
+    Kind kind = Kind::nothing;
+    Token token;  // to set
 };
 
 // A request that lasts, in the worker's list of those (long_lived/registry.h).

@@ -67,7 +67,9 @@ void keep_out_of_cache(ngx_http_request_t* r, const RequestCtx& ctx) noexcept {
 
 ngx_int_t set_cookie(ngx_http_request_t* r, const OwedCookie& owed) noexcept {
     const std::string_view prefix = view(owed.realm->cookie_prefix);
-    const std::string_view suffix = view(owed.realm->cookie_suffix);
+    const bool is_first = owed.kind == OwedCookie::Kind::set_first;
+    const std::string_view suffix =
+        view(is_first ? owed.realm->first_cookie_suffix : owed.realm->cookie_suffix);
     const std::span<char> text = characters(r->pool, prefix.size() + kTokenChars + suffix.size());
     if (text.empty()) {
         return NGX_ERROR;
@@ -109,7 +111,7 @@ bool was_replaced(const RequestCtx& ctx, const RealmConf& realm) noexcept {
 // browser must not be handed back what logout took away.
 ngx_int_t pay_cookie(ngx_http_request_t* r, const RequestCtx& ctx, const OwedCookie& owed,
                      bool& paid) noexcept {
-    const bool set = owed.kind == OwedCookie::Kind::set;
+    const bool set = owed.kind == OwedCookie::Kind::set || owed.kind == OwedCookie::Kind::set_first;
     const bool late = set ? !is_live(owed.realm->core, owed.token, now_ms())
                           : owed.kind == OwedCookie::Kind::expire && was_replaced(ctx, *owed.realm);
     if (owed.kind == OwedCookie::Kind::nothing || late) {
@@ -139,7 +141,13 @@ bool owes_cookie(const RequestCtx& ctx, const RealmConf& realm) noexcept {
         return NGX_OK;
     }
     const auto token = token_to_hand_out(realm.core, ctx.rotating->token, now_ms());
-    return token ? owe_cookie(r, ctx, realm, OwedCookie::Kind::set, *token) : NGX_OK;
+    if (!token) {
+        return NGX_OK;
+    }
+    if (owes_second_cookie(ctx.rotating->session.record)) {
+        note_second_cookie(realm.core, *token, now_ms(), worker_scratch());
+    }
+    return owe_cookie(r, ctx, realm, OwedCookie::Kind::set, *token);
 }
 
 ngx_int_t pay_cookies(ngx_http_request_t* r, const RequestCtx& ctx, bool& paid) noexcept {

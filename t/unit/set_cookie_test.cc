@@ -20,13 +20,15 @@ struct Cookie {
     SameSite same_site = SameSite::lax;
     bool secure = true;
     bool http_only = true;
+    bool partitioned = false;
     operator CookieAttributes() const {
         return {.name = name,
                 .path = path,
                 .domain = domain,
                 .same_site = same_site,
                 .secure = secure,
-                .http_only = http_only};
+                .http_only = http_only,
+                .partitioned = partitioned};
     }
 };
 
@@ -47,6 +49,9 @@ void writes_exactly_the_attributes_that_are_set(void**) {
     assert_text(attributes_of(cookie), "; Path=/; Secure; HttpOnly; SameSite=Strict");
     cookie.same_site = SameSite::none;
     assert_text(attributes_of(cookie), "; Path=/; Secure; HttpOnly; SameSite=None");
+    cookie.partitioned = true;
+    assert_text(attributes_of(cookie), "; Path=/; Secure; HttpOnly; SameSite=None; Partitioned");
+    cookie.partitioned = false;
     cookie.http_only = false;
     assert_text(attributes_of(cookie), "; Path=/; Secure; SameSite=None");
     cookie = Cookie{.name = "id"};
@@ -141,6 +146,8 @@ constexpr Rule kRules[] = {
      kDomain},
     // SameSite=None
     {{.name = "sid", .same_site = SameSite::none, .secure = false}, kNone},
+    {{.name = "sid", .secure = false, .partitioned = true},
+     "\"partitioned\" without Secure is ignored by browsers"},
     // prefixes
     {{.name = "__Host-sid", .secure = false}, kSecure},
     {{.name = "__Secure-sid", .secure = false}, kSecure},

@@ -113,6 +113,9 @@ const char* cookie_error(const CookieAttributes& cookie) noexcept {
     if (cookie.same_site == SameSite::none && !cookie.secure) {
         return "\"samesite=none\" without Secure is ignored by browsers";
     }
+    if (cookie.partitioned && !cookie.secure) {
+        return "\"partitioned\" without Secure is ignored by browsers";
+    }
     return prefix_error(cookie);
 }
 
@@ -154,6 +157,9 @@ std::size_t format_attributes(const CookieAttributes& cookie, std::span<char> ou
     constexpr std::array<std::string_view, 3> kSameSite{"; SameSite=Lax", "; SameSite=Strict",
                                                         "; SameSite=None"};
     writer.put(kSameSite[static_cast<std::size_t>(cookie.same_site)]);
+    if (cookie.partitioned) {
+        writer.put("; Partitioned");
+    }
     return writer.used();
 }
 

@@ -18,11 +18,12 @@ struct CookieAttributes {
     SameSite same_site = SameSite::lax;
     bool secure = true;
     bool http_only = true;
+    bool partitioned = false;  // CHIPS: a jar of its own under each top-level site
 };
 
 // A static text that says which rule is broken, or nullptr: token characters of the name, attribute
 // characters, the rules of the prefixes __Secure-, __Host-, __Http-, __Host-Http- (compared in any
-// case, as browsers do), SameSite=None without Secure.
+// case, as browsers do), SameSite=None or Partitioned without Secure.
 const char* cookie_error(const CookieAttributes& cookie) noexcept;
 
 // Weak but legal settings, one at a time: `index` counts from 0, nullptr after the last.
