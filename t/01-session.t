@@ -328,8 +328,8 @@ is(reason($thief->h2(GET => '/in/h2', Cookie => [ 'a=1', "$name=" . $thief->cook
 
 my $part = client(ssl => 1);
 $r = $part->post('/part/login', '', fetched());
-is_deeply($r->set_cookie('__Secure-part')->{attributes}, { path => '/part', secure => 1, samesite => 'Strict' },
-    'path, httponly=off, samesite=strict');
+is_deeply($r->set_cookie('__Secure-part')->{attributes}, { path => '/part', secure => 1, samesite => 'Lax' },
+    'path, httponly=off, samesite=strict, at a login');
 $r = $part->post('/part/logout', '', fetched());
 is($r->set_cookie('__Secure-part')->{attributes}{path}, '/part', 'the expiry has the path');
 
