@@ -91,23 +91,25 @@ sub _replaced {
     return;
 }
 
-# A token from before the last rotation, when the grace is over.  The rotation is
-# written without anybody waiting: a store, and another node, need some time to hear of it.
+# A token from before the last rotation, when the grace is over.  That the next one
+# was seen is written without anybody waiting, and of nodes that see it at once the
+# one that counts may be any: so what was seen for some seconds counts, and only if
+# no store was in trouble then.
+my $TO_BE_HEARD = 5;
+
 sub _rotated_away {
     my ($sessions, $timeline, $ask) = @_;
 
-    for my $other (@{ $ask->{session}{asks} }) {
-        last if $other->{sent} > $ask->{sent};
-        next if $other->{place} <= $ask->{place} || !$other->{admitted};
-        my $change = $other->{change} //= $sessions->change($other, 1);
-        my $grace = $other->{place} == $ask->{place} + 1 ? $LIMIT{rotation_grace} : 0;
-        my $age = $sessions->least_age($change, $ask);
-        next if $age <= $grace + 2 * $LIMIT{precision} || !$sessions->known([$change], $ask);
-        next if $other->{node} ne $ask->{node} && ($ask->{sent} - $other->{answered} < 5
-            || $timeline->was_cut($other->{node}, $other->{sent}, $other->{answered} + 5)
-            || $timeline->in_trouble($ask->{node}, $other->{sent}, $ask->{answered}));
-        return (sprintf('rotated away: the next token was used %.1f s ago', $age), $other);
-    }
+    my $asks = $ask->{session}{asks};
+    my ($first) = sort { $a->{answered} <=> $b->{answered} } grep { $_->{admitted} && $_->{place} > $ask->{place} } @{$asks};
+    my $heard = $first ? $first->{answered} + $TO_BE_HEARD : 0;
+    return if !$first || $heard > $ask->{sent} || $timeline->in_trouble($ask->{node}, $first->{sent}, $heard);
+    my @seen = grep { $_->{admitted} && $_->{place} > $ask->{place} && $_->{sent} <= $heard } @{$asks};
+    return if any { $timeline->died($_->{node}, $_->{sent}, $heard) || $timeline->maybe_silent($_->{node}, $first->{sent}, $ask->{answered}) } @seen, $ask;
+    return if !$timeline->must_know($ask->{node}, { node => $first->{node}, sent => $first->{sent}, answered => $heard }, $ask->{sent});
+    my $last = max(map { $timeline->clock_most(@{$_}{qw(node sent answered)}) } @seen);
+    my $age = $timeline->clock_least(@{$ask}{qw(node sent answered)}) - $last;
+    return (sprintf('rotated away: the next token was used %.1f s ago', $age), $first) if $age > $LIMIT{rotation_grace} + 2 * $LIMIT{precision};
     return;
 }
 

@@ -163,14 +163,12 @@ sub _refill {
 
     return if !@empty;
     my $site = $self->{site};
-    $self->_at_rest();
     $self->everybody_forward(16);
     my @lost;
     wait_until(sub {
         @lost = map { my $empty = $_; grep { $site->written_back($_, $empty->{server}) == $empty->{before}{$_} } $site->nodes('net') } @empty;
         return !@lost || (sleep(0.1), 0)[1];
     }, 60) or die "not written back what an empty server lost: @lost\n";
-    $self->_at_rest();
     for (1 .. 4) {
         $self->{wait}->(20);
         $self->everybody_forward(15);

@@ -34,11 +34,16 @@ sub rules {
     );
 }
 
-# Only who was on a process that died may be left without an answer.
+# Only who was on a process that died may be left without an answer; and who takes
+# long, when his session ends meanwhile.
+my $LONG = 0.4;
+
 sub _unanswered {
     my ($sessions, $timeline, $ask) = @_;
     return if $ask->{status} && !$ask->{cut};
     return if $timeline->was_cut($ask->{node}, $ask->{sent} - 0.05, $ask->{answered} + 0.05);
+    return if $ask->{session} && $ask->{answered} - $ask->{sent} > $LONG && (_is_anonymous($sessions, $timeline, $ask)
+        || Chaos::Sessions::possible($ask->{session}{replaced}, $ask));
     return $ask->{cut} && $ask->{status} ? 'half an answer' : 'no answer';
 }
 

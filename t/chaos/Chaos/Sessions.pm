@@ -14,6 +14,7 @@ use warnings;
 use List::Util qw(any first max min);
 
 use Chaos::Limits qw(%LIMIT);
+use Chaos::Timeline;
 
 sub new {
     my ($class, $timeline) = @_;
@@ -52,6 +53,7 @@ sub add {
 sub change {
     my ($self, $ask, $answered) = @_;
     my $change = { node => $ask->{node}, sent => $ask->{sent}, answered => $ask->{answered}, ask => $ask };
+    $change->{late} = 1 if Chaos::Timeline::is_late($change);
     $change->{certain} = $answered && !$self->{timeline}->may_be_lost($change) ? 1 : 0;
     return $change;
 }

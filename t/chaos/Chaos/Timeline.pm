@@ -181,7 +181,7 @@ sub must_know {
 
     return 0 if $sent < $change->{answered};
     return 1 if $node eq $change->{node} && !$self->zone_lost($node, $change->{sent}, $sent);
-    return 0 if group($node) ne group($change->{node}) || $change->{answered} - $change->{sent} > $LIMIT{in_time}{ group($node) };
+    return 0 if group($node) ne group($change->{node}) || $change->{late};
     my $since = $change->{answered};
     for my $window (map { $self->maybe_silent($_, $change->{sent}, $sent) } $node, $change->{node}) {
         return 0 if $window->[1] >= $sent;
@@ -189,6 +189,13 @@ sub must_know {
     }
     # The first request after it may still be one that nginx's clock, which it reads once a round, calls early.
     return $self->clock_least($node, $sent) - $self->clock_most($node, $since, $since) > $LIMIT{revalidate} + 0.2;
+}
+
+# Who was answered late may have been told without the store.
+sub is_late {
+    my ($change) = @_;
+    my $took = $change->{answered} - $change->{sent} - ($change->{ask}{late} // 0) - 3 * ($change->{ask}{pace} // 0);
+    return $took > $LIMIT{in_time}{ group($change->{node}) };
 }
 
 # Whether what was answered may be lost all the same: it was made while the store
@@ -200,8 +207,7 @@ sub may_be_lost {
     for my $window ($self->in_trouble($node, $from, $change->{answered})) {
         return 1 if $self->died($node, $from, $window->[1]);
     }
-    my $late = $change->{answered} - $from > $LIMIT{in_time}{ group($node) };
-    return $late && $self->died($node, $from, $NEVER) ? 1 : 0;
+    return is_late($change) && $self->died($node, $from, $NEVER) ? 1 : 0;
 }
 
 1;
