@@ -27,6 +27,7 @@ sub rules {
         [ wrong_refusal => server_error    => \&_server_error ],
         [ wrong_refusal => unavailable     => \&_unavailable ],
         [ wrong_refusal => known_session   => \&_known_session ],
+        [ wrong_refusal => known_end       => \&_known_end ],
         [ wrong_refusal => refused         => \&_refused ],
         [ lost          => lost_session    => \&_lost_session ],
         [ wrong_refusal => logout_refused  => \&_logout_refused ],
@@ -85,6 +86,17 @@ sub _known_session {
         return ('it was let in here a moment ago, and the grace is not over', $other);
     }
     return;
+}
+
+# An end counts at once on the node where it was made, store or not.  (Its note
+# makes room for others one day: this is about the last half minute.)
+sub _known_end {
+    my ($sessions, $timeline, $ask) = @_;
+
+    return if $ask->{status} != 503 || !$ask->{session} || $ask->{who} eq 'forger';
+    my ($end) = grep { $_->{certain} && !$_->{replaced} && $_->{node} eq $ask->{node} && $_->{answered} < $ask->{sent}
+        && $_->{sent} > $ask->{sent} - 30 && !$timeline->died($ask->{node}, $_->{sent}, $ask->{answered}) } @{ $ask->{session}{ends} };
+    return $end ? ('it was ended here, which needs no store to be known', $end->{ask}) : ();
 }
 
 sub reason {
