@@ -86,6 +86,11 @@ bool may_end(const Execution& run, const Token& token) noexcept {
                   : holds_session(run.realm.core, token, run.now);
 }
 
+// The store gave no answer: what this zone does not have may be good on other nodes.
+bool nobody_knows(const Execution& run, const Token& token) noexcept {
+    return run.pass.status == Status::store_unavailable && same_token(token, run.pass.token);
+}
+
 // Whatever credential came with the request stops working: it is never linked to the new session.
 void end_presented(const Execution& run, Departure why) noexcept {
     const Presented* const presented = find_presented(run.ctx, run.realm);
@@ -97,6 +102,8 @@ void end_presented(const Execution& run, Departure why) noexcept {
         const auto token = parse_token(candidates.values[i]);
         if (token && may_end(run, *token)) {
             end_session(run.realm.core, token->handle, why, run.now);
+        } else if (token && nobody_knows(run, *token)) {
+            end_unknown(run.realm.core, *token, why, run.now);
         }
     }
 }
