@@ -16,6 +16,9 @@ use Chaos::Limits qw(%LIMIT);
 # breakers open, and close again after a few seconds.
 my $AFTER_SLOWNESS = 5;
 
+# How long a change needs at most, where nothing fails, to be heard and asked about elsewhere.
+my $TO_BE_HEARD = 5;
+
 my $NEVER = 9e15;
 
 sub new {
@@ -199,12 +202,17 @@ sub is_late {
 }
 
 # Whether what was answered may be lost all the same: it was made while the store
-# was in trouble, or answered late, and processes of its node went before that was over.
+# was in trouble, or a moment before all was lost, or answered late, and processes of its
+# node went before that was over.
 sub may_be_lost {
     my ($self, $change) = @_;
 
     my ($node, $from) = @{$change}{qw(node sent)};
     for my $window ($self->in_trouble($node, $from, $change->{answered})) {
+        return 1 if $self->died($node, $from, $window->[1]);
+    }
+    # Told to nodes that had no time to ask, and then no server has it.
+    for my $window ($self->wiped($from, $change->{answered} + $TO_BE_HEARD)) {
         return 1 if $self->died($node, $from, $window->[1]);
     }
     return is_late($change) && $self->died($node, $from, $NEVER) ? 1 : 0;
