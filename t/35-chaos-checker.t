@@ -115,6 +115,9 @@ is_found(lost_roles => 'fewer than were given', login(a => 1, 's'), page(a => 2,
 is_found(lost_theme => 'a change that was acknowledged', login(a => 1, 's'), ask(theme => a => 2, 's.0', theme => 't2'), page(a => 3, 's.0'));
 is_all_right('another node, within the bound', login(a => 1, 's'), ask(theme => a => 2, 's.0', theme => 't2'), page(b => 2.5, 's.0'), page(b => 2.5, 's.0', saw => 'u.1/r1 r2/t2'));
 
+is_all_right('two nodes change it over a partition: either counts', login(a => 1, 's'), fault('cut_off', 'a', 2, 10), ask(theme => a => 3, 's.0', theme => 't2'),
+    ask(theme => b => 5, 's.0', theme => 't3'), page(c => 20, 's.0', saw => 'u.1/r1 r2/t2'), page(b => 20, 's.0', saw => 'u.1/r1 r2/t3'));
+
 # --- rotation ---
 
 my $grace = $LIMIT{rotation_grace};

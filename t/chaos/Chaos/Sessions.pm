@@ -11,7 +11,7 @@ package Chaos::Sessions;
 use strict;
 use warnings;
 
-use List::Util qw(any first max min);
+use List::Util qw(max min);
 
 use Chaos::Limits qw(%LIMIT);
 use Chaos::Timeline;
@@ -187,7 +187,8 @@ sub _loosen {
     for my $change (@changes) {
         my @windows = $self->{timeline}->maybe_silent(@{$change}{qw(node sent answered)});
         my ($from, $to) = (min($change->{sent}, map { $_->[0] } @windows), max($change->{answered}, map { $_->[1] } @windows));
-        $change->{loose} = 1 if any { $_ != $change && $_->{sent} <= $to && $_->{answered} >= $from } @changes;
+        my @beside = grep { $_ != $change && $_->{sent} <= $to && $_->{answered} >= $from } @changes;
+        $_->{loose} = 1 for @beside ? ($change, @beside) : ();
     }
     return;
 }
