@@ -21,6 +21,9 @@ use Chaos::Timeline;
 my @ALWAYS = (Chaos::Refused::rules(), Chaos::Cookies::rules());
 my @ADMITTED = Chaos::Admitted::rules();
 
+# Rounds are shorter, and so are the lives of sessions: nodes' clocks run ahead.
+my $REMEMBERED = 600;
+
 our @CLASSES = qw(wrong_admission wrong_refusal lost cookie);
 
 sub new {
@@ -56,7 +59,10 @@ sub judge {
     }
     my @found = map { $self->_judge($_) } @asks;
     push @{ $self->{findings} }, @found;
-    $self->{sessions}->forget($asks[0]{sent} - 300) if @asks;
+    if (@asks) {
+        $self->{sessions}->forget($asks[0]{sent} - $REMEMBERED);
+        $self->{timeline}->forget($asks[0]{sent} - 3 * $REMEMBERED);
+    }
     return @found;
 }
 

@@ -47,7 +47,7 @@ sub _start_crowd {
 
     my $name = 'p' . (1 + @{ $self->{crowds} || [] });
     my %option = (name => $name, ports => $self->{site}->ports($group), users => $USERS{$group} / ($group eq 'net' ? 2 : 1),
-        pace => $self->{load} / 3, directory => $self->{directory}, seed => $self->{seed} + ord $name . length $name);
+        pace => $self->{load} / 3, directory => $self->{directory}, seed => $self->{seed} * 10 + @{ $self->{crowds} || [] });
     push @{ $self->{crowds} }, $name;
     Chaos::History->writer("$self->{directory}/$name.history");    # there is one to be read from the start
     push @{ $self->{pids} }, $self->{site}->node('a')->start_daemon(sub { Chaos::Crowd->new(%option)->serve() });

@@ -38,6 +38,18 @@ sub add {
     return;
 }
 
+# What was over long ago.  Clocks are remembered: they are looked up quickly, and
+# are right from the first step on only.
+sub forget {
+    my ($self, $before) = @_;
+
+    delete @{ $self->{fault} }{ grep { ($self->{fault}{$_}{to} // $NEVER) < $before } keys %{ $self->{fault} } };
+    @{$_} = grep { $_->{to} >= $before } @{$_} for values %{ $self->{death} };
+    @{$_} = grep { $_->[1] >= $before } @{$_} for values %{ $self->{slow} };
+    delete $self->{derived};
+    return;
+}
+
 # All that overlaps two times, to be shown.
 sub events {
     my ($self, $from, $to) = @_;
