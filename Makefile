@@ -4,6 +4,7 @@
 PORT          ?= 8443
 FUZZ_SECONDS  ?= 20
 FUZZ_PARALLEL ?= 2
+CHAOS_SECONDS ?= 300
 TESTS         ?= $(wildcard t/*.t)
 JOBS          ?= $(shell nproc)
 NGINX         ?= /usr/sbin/nginx
@@ -64,10 +65,10 @@ SANITIZE_THREADS := -fsanitize=thread -g1 -Wno-error -Wno-tsan
 
 # ---------------------------------------------------------------- words
 
-.PHONY: help run test build unit it asan tsan fuzz bench lint install clean
+.PHONY: help run test build unit it asan tsan fuzz chaos chaos-mutants bench lint install clean
 
 help: ## prints these words
-	sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
+	sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
 
 run: build | need-run ## nginx in the foreground with conf.example, on https://localhost:8443 (PORT=)
 	t/tools/run-demo $(NGINX) $(PORT) build/release
@@ -97,6 +98,12 @@ tsan: $(TSAN_TESTS:%=build/unit-tsan/%) ## what threads and workers share, under
 fuzz: $(FUZZERS:%=build/fuzz/%) ## every fuzzer for a short time (FUZZ_SECONDS=, FUZZ_PARALLEL=)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_PARALLEL=$(FUZZ_PARALLEL) t/tools/fuzz $^
 
+chaos: build/test/$(MODULE).so | need-chaos ## nodes and stores under load while everything fails (CHAOS_SECONDS=, CHAOS_SEED=)
+	CHAOS_SECONDS=$(CHAOS_SECONDS) TEST_NGINX_BINARY=$(NGINX) TEST_NGINX_MODULE=$(CURDIR)/$< t/tools/it chaos t/chaos/chaos.t
+
+chaos-mutants: build/test/$(MODULE).so | need-chaos ## does chaos find planted mistakes? (long, by hand)
+	TEST_NGINX_BINARY=$(NGINX) JOBS=$(JOBS) t/chaos/mutants/run
+
 bench: build | need-bench ## what a request costs, beside its peers
 	BENCH_NGINX=$(NGINX) BENCH_MODULE=$(CURDIR)/build/release/$(MODULE).so t/bench/run
 
@@ -120,12 +127,13 @@ PACKAGES_run := openssl
 PACKAGES_unit := g++ libssl-dev liblmdb-dev libmemcached-dev nlohmann-json3-dev libcmocka-dev perl
 PACKAGES_store := $(PACKAGES_unit) memcached
 PACKAGES_it := perl curl openssl libio-socket-ssl-perl libprotocol-http2-perl strace memcached nutcracker
+PACKAGES_chaos := perl openssl memcached
 PACKAGES_source := $(PACKAGES_build) gcc dpkg-dev libpcre2-dev zlib1g-dev
 PACKAGES_fuzz := clang libclang-rt-dev g++ libssl-dev liblmdb-dev libmemcached-dev nlohmann-json3-dev
 PACKAGES_bench := perl wrk valgrind gnuplot-nox libnginx-mod-http-lua lua-nginx-memcached memcached liblmdb-dev
 PACKAGES_lint := clang clang-format clang-tidy cppcheck libperl-critic-perl perl libcmocka-dev
 
-NEEDS := $(addprefix need-,build run unit store it source fuzz bench lint)
+NEEDS := $(addprefix need-,build run unit store it chaos source fuzz bench lint)
 .PHONY: $(NEEDS)
 $(NEEDS): need-%:
 	t/tools/need $(PACKAGES_$*)

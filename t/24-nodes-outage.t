@@ -155,6 +155,19 @@ for my $name ($nodes->names()) {
     is($nodes->tally($name, @left, @gone), '20 ended', "and what had ended: $name");
 }
 
+# --- a login with the cookie of a session that nobody can be asked about ---
+
+my @earlier = known_to_both(5);
+my @presented = map { $_->clone() } @earlier;
+$_->kill() for @servers;
+$nodes->restart('b');
+$nodes->send($_, 'b', 'POST', '/login', 'create; user="bob"') for @earlier;
+$_->start() for @servers;
+all_written();
+past_revalidate();
+is($nodes->tally('a', @presented), '5 regenerated', 'a login in an outage ends the session that came with it');
+is($nodes->tally('a', @earlier), '5 bob//', 'and opens another');
+
 # --- nginx starts while there is no server ---
 
 $_->kill() for @servers;

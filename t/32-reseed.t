@@ -60,4 +60,28 @@ is($nodes->sees('b', $forgotten), 'store_unavailable', 'what nobody has any more
 $b->advance(61);
 is($nodes->sees('b', $forgotten), 'absent', 'is gone when the nodes have had their time');
 
+# --- what one node knew, and another had not heard ---
+
+# The server goes before b has heard of it; b, which has a copy, writes that back as well.
+$nodes->node('a')->run()->advance(61);    # b's clock was moved alone
+$nodes->advance(300);
+my @renewed = map { $nodes->login('a') } 1 .. 20;
+$nodes->tally('b', @renewed);
+my @old = map { $_->clone() } @renewed;
+$b->store('fails');
+$nodes->say($_, 'a', 'renew') for @renewed;
+$server->restart_empty();
+$b->store('works');
+$nodes->advance(11);
+sub written_back { my ($name) = @_; return scalar(() = $nodes->node($name)->read_file('error.log') =~ m/came[ ]up[ ]empty/xg) }
+my %before = map { $_ => written_back($_) } $nodes->names();
+$nodes->login($_) for $nodes->names();    # they see that the server is new
+$nodes->advance(16);
+ok($b->wait_for(sub { written_back($_) > $before{$_} }, 20), "written back what it knows: $_") for $nodes->names();
+$nodes->advance(3601);
+is($nodes->tally($_, @old), '20 regenerated', "a replaced token is not good again: $_") for qw(b a);
+$nodes->restart('b');
+is($nodes->tally('b', @old), '20 regenerated', 'nor for a node that knows nothing of it');
+is($nodes->tally('b', @renewed), '20 alice/editor/', 'unlike the new one');
+
 done_testing();

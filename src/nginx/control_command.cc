@@ -102,11 +102,16 @@ bool may_end(const Execution& run, const Token& token) noexcept {
                                   : holds_session(run.realm.core, token, run.now);
 }
 
+// The store gave no answer: what this zone does not have may be good on other nodes.
+bool nobody_knows(const Execution& run, const Token& token) noexcept {
+    return run.pass.status == Status::store_unavailable && same_token(token, run.pass.token);
+}
+
 // The sessions that came with the request and may be ended by it.
 struct PresentedSessions {
     struct One {
         Token token;
-        bool is_here;  // or in the store only: the zone has, or had, no room for it
+        bool is_here;  // or in the store only, as far as is known here
     };
     std::array<One, kMaxCandidates> all;
     std::array<Handle, kMaxCandidates> handles;
@@ -122,7 +127,9 @@ PresentedSessions presented_sessions(const Execution& run) noexcept {
     for (std::size_t i = 0; i < candidates.count; ++i) {
         const auto token = parse_token(candidates.values[i]);
         const bool is_here = token && may_end(run, *token);
-        if (is_here || (token && was_let_in(run, *token))) {
+        // The zone has, or had, no room for it, or nobody can say.
+        const bool is_elsewhere = token && (was_let_in(run, *token) || nobody_knows(run, *token));
+        if (is_here || is_elsewhere) {
             sessions.all[sessions.count] = {.token = *token, .is_here = is_here};
             sessions.handles[sessions.count++] = token->handle;
         }

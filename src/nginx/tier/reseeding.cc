@@ -54,7 +54,8 @@ void Reseeding::timer_event(ngx_event_t* event) noexcept {
     if (reseeding.queue_->waiting() < kBacklog) {
         reseeding.step();
     }
-    const bool is_walking = reseeding.phase_ == Phase::ended || reseeding.phase_ == Phase::sessions;
+    const bool is_walking =
+        reseeding.phase_ != Phase::resting && reseeding.phase_ != Phase::pausing;
     ngx_add_timer(event, is_walking ? kStep : kRest);
 }
 
@@ -72,6 +73,7 @@ void Reseeding::step() noexcept {
                 next(Phase::sessions);
             }
             break;
+        case Phase::replaced:
         case Phase::sessions:
             write_sessions();
             break;
@@ -154,23 +156,27 @@ void Reseeding::write_ended() noexcept {
         }
     }
     if (is_through(here)) {
-        next(Phase::pausing);
+        next(Phase::replaced);
     }
 }
 
+// Replaced handles stay replaced, so they are certain, like ends. They come before the live
+// sessions: another node may not have heard of the replacement, and would write the old one.
+//
 // What was not certain any more when the server went may have ended elsewhere. Where another
 // replica has it, looking it up puts right what the new server lacks.
 void Reseeding::write_session(const Handle& handle) noexcept {
     SessionView view;
     const ByteSpan record = worker_scratch();
-    if (look_up(realm_->core, handle, view, record) != FindResult::found ||
-        !lies_there(view.token)) {
+    const bool is_found = look_up(realm_->core, handle, view, record) == FindResult::found;
+    const bool is_replaced = view.superseded_until != 0;
+    if (!is_found || is_replaced != (phase_ == Phase::replaced) || !lies_there(view.token)) {
         return;
     }
-    if (was_certain(realm_->core, view, born_)) {
+    if (is_replaced || was_certain(realm_->core, view, born_)) {
         queue_->opened(view, record.first(view.record_size));
         ++written_;
-    } else if (realm_->store->memcached.replicas > 1 && view.superseded_until == 0) {
+    } else if (realm_->store->memcached.replicas > 1) {
         queue_->repair(view.token);
     }
 }
@@ -182,16 +188,25 @@ void Reseeding::write_sessions() noexcept {
     for (std::size_t i = 0; i < count; ++i) {
         write_session(handles[i]);
     }
-    if (is_through(here)) {
-        const MemcachedServer& server = realm_->store->memcached.servers[server_];
-        ngx_str_t host = str(server.host);
-        ngx_log_error(NGX_LOG_NOTICE, timer_.log, 0,
-                      "session guard: realm \"%V\": memcached \"%V\", port %ud, came up empty: %uL "
-                      "sessions and notes of ends written back",
-                      &realm_->name, &host, server.port, written_);
-        realm_->shared->reseeded[server_].store(born_, std::memory_order_relaxed);
+    if (!is_through(here)) {
+        return;
+    }
+    if (phase_ == Phase::replaced) {
+        next(Phase::pausing);
+    } else {
+        report();
         next(Phase::resting);
     }
+}
+
+void Reseeding::report() noexcept {
+    const MemcachedServer& server = realm_->store->memcached.servers[server_];
+    ngx_str_t host = str(server.host);
+    ngx_log_error(NGX_LOG_NOTICE, timer_.log, 0,
+                  "session guard: realm \"%V\": memcached \"%V\", port %ud, came up empty: %uL "
+                  "sessions and notes of ends written back",
+                  &realm_->name, &host, server.port, written_);
+    realm_->shared->reseeded[server_].store(born_, std::memory_order_relaxed);
 }
 
 }  // namespace sg::ngx

@@ -1,6 +1,6 @@
-// Writes back what this node knows to a memcached that came up empty: the ended sessions at once,
-// the live ones when all nodes have had the time for that. Until then the server's "not there"
-// means nothing (store/memcached_canary.h). By one worker of the node.
+// Writes back what this node knows to a memcached that came up empty: the ended and the replaced
+// sessions at once, the live ones when all nodes have had the time for that. Until then the
+// server's "not there" means nothing (store/memcached_canary.h). By one worker of the node.
 #pragma once
 
 #include "nginx/ngx.h"
@@ -24,7 +24,7 @@ class Reseeding {
     void start(StoreQueue& queue, RealmConf& realm, ngx_log_t* log) noexcept;
 
   private:
-    enum class Phase : std::uint8_t { resting, ended, pausing, sessions };
+    enum class Phase : std::uint8_t { resting, ended, replaced, pausing, sessions };
 
     static void timer_event(ngx_event_t* event) noexcept;
     void step() noexcept;
@@ -32,6 +32,7 @@ class Reseeding {
     void write_ended() noexcept;
     void write_sessions() noexcept;
     void write_session(const Handle& handle) noexcept;
+    void report() noexcept;
     bool lies_there(const Token& token) const noexcept;
     void next(Phase phase) noexcept;
     void begin_round() noexcept;
