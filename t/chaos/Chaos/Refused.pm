@@ -168,7 +168,7 @@ sub _has_ended {
     return any { $sessions->may_have_been_copied($_, $ask) } @{ $ask->{session}{family}{sessions} };
 }
 
-# At once by a login; else ten seconds after, or when its successor is no more.
+# At once by a login, or where the clock is behind that of the node which replaced it; else ten seconds after, or when its successor is no more.
 sub _was_replaced {
     my ($sessions, $timeline, $ask) = @_;
 
@@ -177,6 +177,7 @@ sub _was_replaced {
     my @replaced = Chaos::Sessions::possible($session->{replaced}, $ask) or return 0;
     return 1 if @{ $session->{family}{sessions} } > 4 || $sessions->may_be_copy($ask) || _has_ended($sessions, $timeline, $ask);
     return 1 if $sessions->first_shown($session, $ask->{place} + 1);
+    return 1 if any { $timeline->may_be_behind($ask->{node}, $_->{node}, $ask->{sent}, $ask->{answered}) } @replaced;
     return any { $sessions->most_age($_, $ask) >= $LIMIT{replaced} - $LIMIT{precision} || _is_idle($sessions, $timeline, $ask) } @replaced;
 }
 
@@ -211,7 +212,9 @@ sub _is_gone {
 
 sub _is_anonymous {
     my ($sessions, $timeline, $ask) = @_;
-    return 1 if $timeline->maybe_silent($ask->{node}, $ask->{sent}, $ask->{answered});
+    my $born = $ask->{session}{born};
+    return 1 if $timeline->maybe_silent($ask->{node}, $ask->{sent}, $ask->{answered})
+        || $timeline->maybe_silent($born->{node}, $born->{sent}, $born->{answered});
     return _is_gone($sessions, $timeline, $ask) || _was_replaced($sessions, $timeline, $ask) || _was_wiped($timeline, $ask);
 }
 

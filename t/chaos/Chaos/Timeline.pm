@@ -81,6 +81,12 @@ sub _ahead {
 sub clock_least { my ($self, $node, $from, $to) = @_; return $from + ($self->_ahead($node, $from, $to // $from))[0] }
 sub clock_most  { my ($self, $node, $from, $to) = @_; return $to + ($self->_ahead($node, $from, $to))[1] }
 
+# Whether one node's clock may be behind another's at some time between two.
+sub may_be_behind {
+    my ($self, $node, $other, $from, $to) = @_;
+    return ($self->_ahead($node, $from, $to))[0] < ($self->_ahead($other, $from, $to))[1];
+}
+
 # --- processes ---
 
 my %LOSES_ZONE = map { $_ => 1 } qw(node_killed node_restarted);
