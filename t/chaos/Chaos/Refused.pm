@@ -113,6 +113,8 @@ sub _refused {
     return if $ask->{who} eq 'forger' || $reason eq 'absent' || !defined $ask->{token} && $reason =~ m/\A(?:none|anonymous)\z/x;
     return "a genuine token is called $reason" if !$CAUSE{$reason} || !$ask->{session};
     return if $CAUSE{$reason}->($sessions, $timeline, $ask);
+    return 'apart: replaced a moment ago, and nobody can be asked about its successor' if $reason eq 'regenerated'
+        && Chaos::Sessions::possible($ask->{session}{replaced}, $ask) && $timeline->maybe_silent($ask->{node}, $ask->{sent}, $ask->{answered});
     return "$reason, without a cause";
 }
 
