@@ -55,7 +55,8 @@ class FeedState {
     bool vouches(TimeMs confirmed, TimeMs now, TimeMs bound) const noexcept {
         const TimeMs since = since_.load(std::memory_order_acquire);
         const TimeMs followed = followed_.load(std::memory_order_acquire);
-        return since > 0 && confirmed > since && followed >= since && age(followed, now) <= bound;
+        return since > 0 && confirmed > since && followed >= since &&
+               is_recent(followed, now, bound);
     }
 
     // How long ago the feed was last heard; nullopt: it is not followed.
