@@ -170,7 +170,7 @@ sub _has_ended {
     return any { $sessions->may_have_been_copied($_, $ask) } @{ $ask->{session}{family}{sessions} };
 }
 
-# At once by a login, or where the clock is behind that of the node which replaced it; else ten seconds after, or when its successor is no more.
+# At once by a login, or where its time lies ahead by the node's clock; else ten seconds after, or when its successor is no more.
 sub _was_replaced {
     my ($sessions, $timeline, $ask) = @_;
 
@@ -179,7 +179,7 @@ sub _was_replaced {
     my @replaced = Chaos::Sessions::possible($session->{replaced}, $ask) or return 0;
     return 1 if @{ $session->{family}{sessions} } > 4 || $sessions->may_be_copy($ask) || _has_ended($sessions, $timeline, $ask);
     return 1 if $sessions->first_shown($session, $ask->{place} + 1);
-    return 1 if any { $timeline->may_be_behind($ask->{node}, $_->{node}, $ask->{sent}, $ask->{answered}) } @replaced;
+    return 1 if any { $timeline->may_lie_ahead($_, $ask) } @replaced;
     return any { $sessions->most_age($_, $ask) >= $LIMIT{replaced} - $LIMIT{precision} || _is_idle($sessions, $timeline, $ask) } @replaced;
 }
 

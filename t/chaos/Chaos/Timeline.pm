@@ -81,10 +81,13 @@ sub _ahead {
 sub clock_least { my ($self, $node, $from, $to) = @_; return $from + ($self->_ahead($node, $from, $to // $from))[0] }
 sub clock_most  { my ($self, $node, $from, $to) = @_; return $to + ($self->_ahead($node, $from, $to))[1] }
 
-# Whether one node's clock may be behind another's at some time between two.
-sub may_be_behind {
-    my ($self, $node, $other, $from, $to) = @_;
-    return ($self->_ahead($node, $from, $to))[0] < ($self->_ahead($other, $from, $to))[1];
+# Whether a change may lie ahead of a request, by the clocks of their nodes.
+sub may_lie_ahead {
+    my ($self, $change, $ask) = @_;
+    my $least = max(0, $ask->{sent} - $change->{answered});
+    my ($low) = $self->_ahead(@{$ask}{qw(node sent answered)});
+    my (undef, $high) = $self->_ahead(@{$change}{qw(node sent answered)});
+    return $low - $high + $least < 0;
 }
 
 # --- processes ---
