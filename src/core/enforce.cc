@@ -69,7 +69,8 @@ bool is_stale(const Realm& realm, const Handle& handle, TimeMs confirmed, TimeMs
 // Another node may have seen the user since, or ended the session.
 [[gnu::always_inline]] inline bool must_ask(const Realm& realm, const SessionView& view,
                                             Status status, TimeMs now) noexcept {
-    const bool is_fresh = status == Status::valid && age(view.confirmed, now) <= realm.revalidate;
+    const bool is_fresh =
+        status == Status::valid && is_recent(view.confirmed, now, realm.revalidate);
     return realm.has_store && !is_fresh && may_ask(realm, view, status, now);
 }
 

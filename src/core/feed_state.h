@@ -22,20 +22,22 @@ class FeedState {
     void followed(TimeMs sent) noexcept { followed_.store(sent, std::memory_order_release); }
 
     // Something was missed: what was confirmed before `now` is not believed for the feed's sake.
+    // (The clock may have stepped back since those copies were confirmed.)
     void missed(TimeMs now) noexcept {
         const TimeMs since = since_.load(std::memory_order_acquire);
-        if (since > 0 && followed_.load(std::memory_order_acquire) >= since) {
+        const TimeMs followed = followed_.load(std::memory_order_acquire);
+        if (since > 0 && followed >= since) {
             since_before_.store(since, std::memory_order_release);
         }
-        since_.store(now, std::memory_order_release);
+        since_.store(followed > now ? followed : now, std::memory_order_release);
     }
 
     // The feed told of this session. To be called before its copy is made stale.
     void told(const Handle& handle, bool ended, TimeMs now) noexcept {
         if (ended) {
-            ended_[place(handle)].store(now);
+            raise(ended_[place(handle)], now);
         }
-        told_[place(handle)].store(now);
+        raise(told_[place(handle)], now);
     }
 
     bool has_told(const Handle& handle, TimeMs since) const noexcept {
@@ -53,7 +55,8 @@ class FeedState {
     bool vouches(TimeMs confirmed, TimeMs now, TimeMs bound) const noexcept {
         const TimeMs since = since_.load(std::memory_order_acquire);
         const TimeMs followed = followed_.load(std::memory_order_acquire);
-        return since > 0 && confirmed > since && followed >= since && age(followed, now) <= bound;
+        return since > 0 && confirmed > since && followed >= since &&
+               is_recent(followed, now, bound);
     }
 
     // How long ago the feed was last heard; nullopt: it is not followed.
@@ -77,6 +80,13 @@ class FeedState {
 
     static std::size_t place(const Handle& handle) noexcept {
         return (handle[0] | static_cast<std::size_t>(handle[1]) << 8) % kPlaces;
+    }
+
+    // Never back: after a step of the clock, what shares the place would count as not told.
+    static void raise(std::atomic<TimeMs>& time, TimeMs to) noexcept {
+        TimeMs is = time.load();
+        while (is < to && !time.compare_exchange_weak(is, to)) {
+        }
     }
 
     std::atomic<TimeMs> since_{0};

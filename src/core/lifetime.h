@@ -40,4 +40,12 @@ constexpr TimeMs age(TimeMs since, TimeMs now) noexcept {
     return now > since ? now - since : 0;
 }
 
+// Whether that was at most `bound` ago. What lies ahead, by more than workers' clocks differ, was
+// noted before a step back: nobody knows how long ago.
+constexpr bool is_recent(TimeMs since, TimeMs now, TimeMs bound) noexcept {
+    constexpr TimeMs kClocksDiffer = 1000;
+    const auto shifted = static_cast<std::uint64_t>(now - since + kClocksDiffer);
+    return shifted <= static_cast<std::uint64_t>(bound + kClocksDiffer);
+}
+
 }  // namespace sg

@@ -25,7 +25,7 @@ bool is_recent(const Realm& realm, const SessionView& view, TimeMs now) noexcept
     if (feed != nullptr && feed->has_told(view.token.handle, view.confirmed)) {
         return false;  // another node has changed it
     }
-    return age(view.confirmed, now) <= bound ||
+    return sg::is_recent(view.confirmed, now, bound) ||
            (feed != nullptr && feed->vouches(view.confirmed, now, bound));
 }
 

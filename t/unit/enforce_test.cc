@@ -523,7 +523,7 @@ void a_copy_is_asked_about_again_when_it_was_confirmed_too_long_ago(void**) {
     assert_false(asked(kNow));
     assert_false(asked(kNow + kRevalidate));
     assert_true(asked(kNow + kRevalidate + 1));
-    assert_false(asked(kNow - kHour));  // the clock stepped back
+    assert_true(asked(kNow - kHour));  // the clock stepped back: it may have been long ago
 
     FeedState feed;
     feed.missed(kNow - 1);

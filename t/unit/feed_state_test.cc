@@ -83,6 +83,30 @@ void an_answer_older_than_a_change_is_overdue_at_once(void**) {
     assert_int_equal(feed.confirmable(handle, kNow + 2, kOverdue), kOverdue);
 }
 
+// Fault: the clock steps back. Would catch: a copy that the feed has told of, or that a gap has
+// made doubtful, believed again because what was noted since has an earlier time.
+void a_step_of_the_clock_back_makes_nothing_believed_again(void**) {
+    constexpr TimeMs kAfterStep = kNow - 25 * kSecond;
+    FeedState feed;
+    Handle told{};
+    Handle of_same_place{};
+    of_same_place[15] = 1;
+    feed.told(told, false, kNow);
+    feed.told(of_same_place, true, kAfterStep);
+    assert_true(feed.has_told(told, kNow - kSecond));
+    assert_int_equal(feed.confirmable(of_same_place, kAfterStep, 1), 0);
+
+    feed.missed(kNow - kMinute);
+    feed.followed(kNow);
+    assert_true(feed.vouches(kNow - kSecond, kNow, kBound));
+    feed.missed(kAfterStep);
+    feed.followed(kAfterStep + kSecond);
+    assert_false(feed.vouches(kNow - kSecond, kAfterStep + kSecond, kBound));
+    feed.followed(kNow + kMinute);
+    assert_false(feed.vouches(kNow - kSecond, kNow + kMinute, kBound));
+    assert_true(feed.vouches(kNow + kSecond, kNow + kMinute, kBound));
+}
+
 }  // namespace
 
 int main() {
@@ -91,6 +115,7 @@ int main() {
         cmocka_unit_test(nothing_is_believed_that_the_feed_may_not_have_told),
         cmocka_unit_test(an_answer_to_an_older_question_confirms_nothing),
         cmocka_unit_test(an_answer_older_than_a_change_is_overdue_at_once),
+        cmocka_unit_test(a_step_of_the_clock_back_makes_nothing_believed_again),
     };
     return cmocka_run_group_tests_name("feed state", tests, nullptr, nullptr);
 }

@@ -114,6 +114,20 @@ void nothing_is_left_exactly_when_it_is_expired(void**) {
     }
 }
 
+// Fault: the clock steps back. Would catch: what was noted before it taken for recent until the
+// clock has caught up: a copy that nobody has confirmed for so long, believed.
+void what_lies_ahead_is_not_recent(void**) {
+    constexpr TimeMs kBound = 5 * kSecond;
+    constexpr TimeMs kThen = 1'800'000'000'000;
+    assert_true(is_recent(kThen, kThen, kBound));
+    assert_true(is_recent(kThen, kThen + kBound, kBound));
+    assert_false(is_recent(kThen, kThen + kBound + 1, kBound));
+    assert_true(is_recent(kThen, kThen - kSecond, kBound));  // another worker's clock
+    assert_false(is_recent(kThen, kThen - kSecond - 1, kBound));
+    assert_false(is_recent(kThen, kThen - 25 * kSecond, kBound));
+    assert_false(is_recent(0, kThen, kBound));
+}
+
 }  // namespace
 
 int main() {
@@ -128,6 +142,7 @@ int main() {
         cmocka_unit_test(a_session_can_have_an_idle_limit_where_the_realm_has_none),
         cmocka_unit_test(what_is_left_is_never_negative_and_never_beyond_the_end),
         cmocka_unit_test(nothing_is_left_exactly_when_it_is_expired),
+        cmocka_unit_test(what_lies_ahead_is_not_recent),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -155,25 +155,31 @@ sub _at_rest {
     return;
 }
 
-# Ends are written back at once, sessions after a quarter of a minute; after a
-# minute, what the server does not have is not there.  In steps, so that nobody's
-# old token is older than its grace for that.
+# Ends are written back at once, sessions a quarter of a minute after a node has
+# seen that the server is new; after a minute, what the server does not have is not
+# there.  In steps, so that nobody's old token is older than its grace for that.
 sub _refill {
     my ($self, @empty) = @_;
 
     return if !@empty;
-    my $site = $self->{site};
-    $self->everybody_forward(16);
-    my @lost;
-    wait_until(sub {
-        @lost = map { my $empty = $_; grep { $site->written_back($_, $empty->{server}) == $empty->{before}{$_} } $site->nodes('net') } @empty;
-        return !@lost || (sleep(0.1), 0)[1];
-    }, 60) or die "not written back what an empty server lost: @lost\n";
+    for (1 .. 20) {
+        $self->everybody_forward(16);
+        $self->{wait}->(20);
+        last if wait_until(sub { !$self->_not_written_back(@empty) || (sleep(0.1), 0)[1] }, 2);
+    }
+    my @lost = $self->_not_written_back(@empty);
+    die "not written back what an empty server lost: @lost\n" if @lost;
     for (1 .. 4) {
         $self->{wait}->(20);
         $self->everybody_forward(15);
     }
     return;
+}
+
+sub _not_written_back {
+    my ($self, @empty) = @_;
+    my $site = $self->{site};
+    return map { my $empty = $_; grep { $site->written_back($_, $empty->{server}) == $empty->{before}{$_} } $site->nodes('net') } @empty;
 }
 
 # --- clocks ---

@@ -113,6 +113,8 @@ sub _refused {
     return if $ask->{who} eq 'forger' || $reason eq 'absent' || !defined $ask->{token} && $reason =~ m/\A(?:none|anonymous)\z/x;
     return "a genuine token is called $reason" if !$CAUSE{$reason} || !$ask->{session};
     return if $CAUSE{$reason}->($sessions, $timeline, $ask);
+    return 'apart: replaced a moment ago, and nobody can be asked about its successor' if $reason eq 'regenerated'
+        && Chaos::Sessions::possible($ask->{session}{replaced}, $ask) && $timeline->maybe_silent($ask->{node}, $ask->{sent}, $ask->{answered});
     return "$reason, without a cause";
 }
 
@@ -168,7 +170,7 @@ sub _has_ended {
     return any { $sessions->may_have_been_copied($_, $ask) } @{ $ask->{session}{family}{sessions} };
 }
 
-# At once by a login; else ten seconds after, or when its successor is no more.
+# At once by a login, or where its time lies ahead by the node's clock; else ten seconds after, or when its successor is no more.
 sub _was_replaced {
     my ($sessions, $timeline, $ask) = @_;
 
@@ -177,6 +179,7 @@ sub _was_replaced {
     my @replaced = Chaos::Sessions::possible($session->{replaced}, $ask) or return 0;
     return 1 if @{ $session->{family}{sessions} } > 4 || $sessions->may_be_copy($ask) || _has_ended($sessions, $timeline, $ask);
     return 1 if $sessions->first_shown($session, $ask->{place} + 1);
+    return 1 if any { $timeline->may_lie_ahead($_, $ask) } @replaced;
     return any { $sessions->most_age($_, $ask) >= $LIMIT{replaced} - $LIMIT{precision} || _is_idle($sessions, $timeline, $ask) } @replaced;
 }
 
@@ -211,7 +214,9 @@ sub _is_gone {
 
 sub _is_anonymous {
     my ($sessions, $timeline, $ask) = @_;
-    return 1 if $timeline->maybe_silent($ask->{node}, $ask->{sent}, $ask->{answered});
+    my $born = $ask->{session}{born};
+    return 1 if $timeline->maybe_silent($ask->{node}, $ask->{sent}, $ask->{answered})
+        || $timeline->maybe_silent($born->{node}, $born->{sent}, $born->{answered});
     return _is_gone($sessions, $timeline, $ask) || _was_replaced($sessions, $timeline, $ask) || _was_wiped($timeline, $ask);
 }
 

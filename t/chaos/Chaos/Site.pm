@@ -146,24 +146,6 @@ sub written_back {
     return scalar(() = $self->{node}{$name}->read_file('error.log') =~ m/port[ ]$port,[ ]came[ ]up[ ]empty/xg);
 }
 
-# What the servers hold, by name: "live live" or, where one has missed an end, "ended live".
-sub held {
-    my ($self) = @_;
-
-    my %held;
-    for my $server (@{ $self->{servers} }) {
-        my @names = grep { m/\Asg:s:/x } $server->names();
-        while (my @some = splice @names, 0, 100) {
-            my $reply = $server->_ask("get @some\r\n", qr/(?:\A|\n)END\r\n\z/x);
-            while ($reply =~ m/\GVALUE[ ](\S+)[ ]\d+[ ](\d+)\r\n/xgc) {
-                push @{ $held{$1} }, $2 < 100 ? 'ended' : 'live';
-                pos($reply) += $2 + 2;
-            }
-        }
-    }
-    return map { $_ => join ' ', @{ $held{$_} } } keys %held;
-}
-
 # --- time ---
 
 # Moves the clocks of some nodes, one after the other; each is written down.

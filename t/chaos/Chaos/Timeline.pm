@@ -81,6 +81,15 @@ sub _ahead {
 sub clock_least { my ($self, $node, $from, $to) = @_; return $from + ($self->_ahead($node, $from, $to // $from))[0] }
 sub clock_most  { my ($self, $node, $from, $to) = @_; return $to + ($self->_ahead($node, $from, $to))[1] }
 
+# Whether a change may lie ahead of a request, by the clocks of their nodes.
+sub may_lie_ahead {
+    my ($self, $change, $ask) = @_;
+    my $least = max(0, $ask->{sent} - $change->{answered});
+    my ($low) = $self->_ahead(@{$ask}{qw(node sent answered)});
+    my (undef, $high) = $self->_ahead(@{$change}{qw(node sent answered)});
+    return $low - $high + $least < 0;
+}
+
 # --- processes ---
 
 my %LOSES_ZONE = map { $_ => 1 } qw(node_killed node_restarted);
