@@ -65,7 +65,7 @@ SANITIZE_THREADS := -fsanitize=thread -g1 -Wno-error -Wno-tsan
 
 # ---------------------------------------------------------------- words
 
-.PHONY: help run test build unit it asan tsan fuzz chaos chaos-mutants bench lint install clean
+.PHONY: help run test build unit it asan tsan fuzz chaos-trial chaos-mutants bench lint install clean
 
 help: ## prints these words
 	sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -98,10 +98,10 @@ tsan: $(TSAN_TESTS:%=build/unit-tsan/%) ## what threads and workers share, under
 fuzz: $(FUZZERS:%=build/fuzz/%) ## every fuzzer for a short time (FUZZ_SECONDS=, FUZZ_PARALLEL=)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_PARALLEL=$(FUZZ_PARALLEL) t/tools/fuzz $^
 
-chaos: build/test/$(MODULE).so | need-chaos ## nodes and stores under load while everything fails (CHAOS_SECONDS=, CHAOS_SEED=)
+chaos-trial: build/test/$(MODULE).so | need-chaos ## nodes and stores under load while everything fails (CHAOS_SECONDS=, CHAOS_SEED=)
 	CHAOS_SECONDS=$(CHAOS_SECONDS) TEST_NGINX_BINARY=$(NGINX) TEST_NGINX_MODULE=$(CURDIR)/$< t/tools/it chaos t/chaos/chaos.t
 
-chaos-mutants: build/test/$(MODULE).so | need-chaos ## does chaos find planted mistakes? (long, by hand)
+chaos-mutants: build/test/$(MODULE).so | need-chaos ## does chaos-trial find planted mistakes? (long, by hand)
 	TEST_NGINX_BINARY=$(NGINX) JOBS=$(JOBS) t/chaos/mutants/run
 
 bench: build | need-bench ## what a request costs, beside its peers
