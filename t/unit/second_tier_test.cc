@@ -345,7 +345,7 @@ void a_newer_state_that_finds_no_room_confirms_nothing(void**) {
     const Token token = fill_zone()[0];
     confirm(token, kNow);
     feed.missed(kNow - kSecond);
-    feed.followed(kLater + kMinute);
+    feed.followed(kLater);
     assert_status(status_of({text_of(token)}, kLater), Status::valid);  // vouched for
     const StoreEntry newer = entry_of(token, changed_record(1, "reader"));
     assert_int_equal(learn_found(token, newer).learned, Learned::no_room);
