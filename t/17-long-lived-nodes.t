@@ -110,6 +110,8 @@ $nodes->advance(70);
 is(told_why($here, 'grace'), 'store_unavailable', 'grace: and no longer');
 $_->store('works') for $nodes->all();
 ok($nodes->node('a')->wait_for(sub { $nodes->sees('a', $alice) eq 'alice/editor/' }, 12), 'the session is good all the same');
+# (A session that the store has just confirmed: the one of before may have the feed's word only.)
+$alice = $nodes->login('a');
 $here = connected($alice, 'a');
 $_->store('stalls') for $nodes->all();
 $nodes->advance(8);
