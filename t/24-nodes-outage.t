@@ -159,6 +159,10 @@ for my $name ($nodes->names()) {
 
 my @earlier = known_to_both(5);
 my @presented = map { $_->clone() } @earlier;
+all_written();
+
+# (What a node still writes back to the servers that came up empty is not taken any more.)
+$_->expect_alert(qr/the[ ]store[ ]did[ ]not[ ]take[ ]\d+[ ]changes/x) for $nodes->all();
 $_->kill() for @servers;
 $nodes->restart('b');
 $nodes->send($_, 'b', 'POST', '/login', 'create; user="bob"') for @earlier;
